@@ -1,0 +1,243 @@
+// Package ambit has the nouns that every other package speaks in: an agent, a
+// request, the decision about it, the reason, the event that records it. It
+// imports the standard library only and is imported by everyone.
+//
+// The order of things is always the same: a door (egress, tools, ...) turns
+// what the agent's program asked for into a [Request]; the gate lets the
+// policy decide, appends the [Event] durably and only then hands out a grant.
+//
+// Trust: values of these types describe what an untrusted agent asked for.
+// Nothing here is validated by its type; the package that parses bytes into a
+// Request vouches for it. The zero [Decision] is Deny, so a forgotten field
+// refuses.
+package ambit
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// AgentID names an agent within one home: the manifest's name, 1 to 40
+// characters of a-z, 0-9 and -, starting with a letter.
+type AgentID string
+
+// Principal says who acted: "agent", "ambit" (the product itself), or a person
+// such as "uid:1000" (known by the peer credentials of the control socket).
+type Principal string
+
+// Principals that are not people.
+const (
+	PrincipalAgent Principal = "agent"
+	PrincipalAmbit Principal = "ambit"
+)
+
+// Decision is the verdict on one request. The zero value is Deny.
+type Decision uint8
+
+// The decisions.
+const (
+	Deny Decision = iota
+	Allow
+)
+
+// String returns "deny" or "allow"; every unknown value is "deny".
+func (d Decision) String() string {
+	if d == Allow {
+		return "allow"
+	}
+	return "deny"
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Decision) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler. Whatever is not exactly
+// "allow" is Deny.
+func (d *Decision) UnmarshalText(b []byte) error {
+	*d = Deny
+	if string(b) == "allow" {
+		*d = Allow
+	}
+	return nil
+}
+
+// Severity grades an alert.
+type Severity uint8
+
+// The severities, in rising order.
+const (
+	Info Severity = iota
+	Low
+	Medium
+	High
+	Critical
+)
+
+var severityNames = [...]string{"info", "low", "medium", "high", "critical"}
+
+// String returns the lower-case name.
+func (s Severity) String() string {
+	if int(s) < len(severityNames) {
+		return severityNames[s]
+	}
+	return "critical"
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler; an unknown name is an error.
+func (s *Severity) UnmarshalText(b []byte) error {
+	for i, n := range severityNames {
+		if string(b) == n {
+			*s = Severity(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown severity %q", b)
+}
+
+// Kind is what an event is about. The catalogue is below; a name never changes
+// its meaning once released.
+type Kind string
+
+// The events of this release.
+const (
+	KindEgressRequest Kind = "egress.request" // a call was decided, before anything leaves
+	KindEgressOutcome Kind = "egress.outcome" // how an allowed call ended; Of names its request
+	KindEgressName    Kind = "egress.name"    // a name was asked for that no rule allows
+	KindAgentDeploy   Kind = "agent.deploy"   // a manifest version took effect
+	KindAgentStart    Kind = "agent.start"    // the computer was started
+	KindAgentStop     Kind = "agent.stop"     // the computer stopped; Detail says why
+	KindAgentExec     Kind = "agent.exec"     // a person ran a command in the computer
+	KindAgentExecEnd  Kind = "agent.exec.end" // how that command ended; Of names its agent.exec
+	KindWorkerStart   Kind = "worker.start"   // the worker opened the log
+	KindWorkerStop    Kind = "worker.stop"    // the worker closed it in good order
+	KindAlert         Kind = "alert"          // something a person should look at
+)
+
+// Action is what a request wants to do.
+type Action string
+
+// The actions of the egress door.
+const (
+	ActionHTTP        Action = "http"        // one HTTP request, any version, plain or TLS
+	ActionWebSocket   Action = "websocket"   // an upgrade to WebSocket (RFC 6455, RFC 8441)
+	ActionPassthrough Action = "passthrough" // a TLS connection that is not opened; judged on its name
+	ActionConnect     Action = "connect"     // a connection that never became a request (bad TLS, no name)
+	ActionName        Action = "name"        // a DNS question
+)
+
+// Request is one thing an agent wants to do, parsed and canonical. It is what
+// the policy sees, and what the log keeps.
+type Request struct {
+	Agent     AgentID
+	Principal Principal
+	Action    Action
+	Intent    string // as the agent stated it, at most MaxIntent bytes; "" is unstated
+
+	// Of an egress request:
+	Scheme   string      // "https", "http"; "tls" for passthrough
+	Method   string      // upper case as sent; "" for passthrough and connect
+	Host     string      // canonical: lower case, no trailing dot, A-label; or an IP literal
+	Port     uint16      //
+	Path     string      // canonical, as the upstream will see it, percent-encoding kept; starts with "/"
+	RawQuery string      // as sent, without "?"
+	Header   http.Header // as the upstream will see it; never logged. nil when there is none
+}
+
+// MaxIntent is the longest intent that is kept, in bytes.
+const MaxIntent = 512
+
+// URL writes the request's target for people and for the log.
+func (r *Request) URL() string {
+	host := r.Host
+	if r.Action == ActionName {
+		return host
+	}
+	if len(host) > 0 && host[0] != '[' {
+		for i := 0; i < len(host); i++ {
+			if host[i] == ':' { // an IPv6 literal
+				host = "[" + host + "]"
+				break
+			}
+		}
+	}
+	u := r.Scheme + "://" + host
+	if !(r.Scheme == "https" && r.Port == 443 || r.Scheme == "http" && r.Port == 80 || r.Port == 0) {
+		u += fmt.Sprintf(":%d", r.Port)
+	}
+	u += r.Path
+	if r.RawQuery != "" {
+		u += "?" + r.RawQuery
+	}
+	return u
+}
+
+// Reason says why a decision is what it is, for the agent and for a person.
+type Reason struct {
+	// Code is stable and made for programs: "host-not-allowed", "private-address".
+	Code string `json:"code"`
+	// Text is one sentence for a person.
+	Text string `json:"text"`
+	// Remedy is what the operator can do about it; "" when there is nothing.
+	Remedy string `json:"remedy,omitempty"`
+}
+
+// Verdict is a decision with its reason. The zero Verdict denies.
+type Verdict struct {
+	Decision Decision
+	Rule     string // the rule that decided, as the operator can find it: "egress.allow[2] (line 14)"; "" when none did
+	Reason   Reason
+}
+
+// Event is one entry of an agent's log. The fields that do not apply are zero.
+// JSON names are part of the log's format and never change their meaning.
+type Event struct {
+	Seq       uint64        `json:"seq"`                // position in the log, from 0; set by the log
+	Time      time.Time     `json:"time"`               // UTC, microseconds, never goes back within a log; set by the log
+	Kind      Kind          `json:"kind"`               //
+	Agent     AgentID       `json:"agent"`              //
+	Principal Principal     `json:"principal"`          //
+	Of        *uint64       `json:"of,omitempty"`       // the event this one belongs to
+	Action    Action        `json:"action,omitempty"`   //
+	Method    string        `json:"method,omitempty"`   //
+	Host      string        `json:"host,omitempty"`     //
+	URL       string        `json:"url,omitempty"`      //
+	Intent    string        `json:"intent,omitempty"`   //
+	Decision  Decision      `json:"decision"`           // Deny where nothing was decided
+	Rule      string        `json:"rule,omitempty"`     //
+	Reason    *Reason       `json:"reason,omitempty"`   //
+	Status    int           `json:"status,omitempty"`   // of an outcome: the HTTP status, 0 if there was none; an exit code for agent.exec.end
+	BytesOut  int64         `json:"bytesOut,omitempty"` // body bytes sent upstream
+	BytesIn   int64         `json:"bytesIn,omitempty"`  // body bytes received
+	Duration  time.Duration `json:"duration,omitempty"` // nanoseconds
+	Severity  Severity      `json:"severity,omitempty"` // of an alert; Info is left out and means info
+	Detail    string        `json:"detail,omitempty"`   // one line for people; never a secret
+}
+
+// Outcome is how an allowed request ended.
+type Outcome struct {
+	Status   int           // HTTP status from upstream, 0 if none came
+	BytesOut int64         // body bytes sent upstream
+	BytesIn  int64         // body bytes received from upstream
+	Duration time.Duration // from the decision to the end
+	Error    string        // what went wrong, "" if nothing did
+}
+
+// DenyError is what a door gets when it may not go on. It is also returned
+// when nothing was decided because something failed: then Verdict.Reason says
+// what.
+type DenyError struct {
+	Verdict Verdict
+	Event   *uint64 // where the log has it; nil if it could not be logged
+}
+
+// Error implements error.
+func (e *DenyError) Error() string {
+	if e.Verdict.Rule != "" {
+		return "denied by " + e.Verdict.Rule + ": " + e.Verdict.Reason.Text
+	}
+	return "denied: " + e.Verdict.Reason.Text
+}

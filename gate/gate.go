@@ -1,0 +1,215 @@
+// Package gate is the choke point: every door asks it before anything leaves
+// or changes. Check lets the policy decide, appends the decision to the log,
+// waits until that is durable and only then returns a [Grant]. What spends a
+// secret or dials out demands a Grant, and only this package makes one.
+//
+// Crash points: before the append is durable nothing has left, and the agent
+// sees an error; after it the log says the call was allowed even if the process
+// dies before the call is made. An outcome that never came is shown as such.
+//
+// Trust: the gate trusts its policy and its log, and nothing that an agent
+// says. Whoever controls the log's disk can make every request fail, and
+// cannot make one pass.
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"ambit"
+)
+
+// Decider decides a request. It is pure: same request, same verdict. A
+// Decider that cannot decide returns the zero Verdict with a reason.
+type Decider interface {
+	Decide(*ambit.Request) ambit.Verdict
+}
+
+// Log is the durable record. Append returns only when the event survives a
+// power cut, with the position it got. Record queues an event in order and
+// returns at once; it is durable no later than the next Append, or when the
+// log is closed. Both are safe for concurrent use.
+type Log interface {
+	Append(context.Context, ambit.Event) (uint64, error)
+	Record(ambit.Event)
+}
+
+// Alerter is told about what a person should look at. Raise must not block;
+// alerts with the same key are one alert that is counted.
+type Alerter interface {
+	Raise(severity ambit.Severity, key, title string, event uint64)
+}
+
+// Config is what a gate needs. All of it is required.
+type Config struct {
+	Agent  ambit.AgentID
+	Policy Decider
+	Log    Log
+	Alerts Alerter
+}
+
+// Gate decides for one agent. It is safe for concurrent use.
+type Gate struct {
+	agent  ambit.AgentID
+	policy atomic.Pointer[Decider]
+	log    Log
+	alerts Alerter
+}
+
+// New returns a gate. A nil policy denies everything.
+func New(c Config) *Gate {
+	g := &Gate{agent: c.Agent, log: c.Log, alerts: c.Alerts}
+	g.SetPolicy(c.Policy)
+	return g
+}
+
+// SetPolicy replaces the policy for all requests from now on. A nil policy
+// denies everything.
+func (g *Gate) SetPolicy(d Decider) {
+	if d == nil {
+		g.policy.Store(nil)
+		return
+	}
+	g.policy.Store(&d)
+}
+
+// Check decides r and logs the decision durably. It returns a Grant if r is
+// allowed, and a *ambit.DenyError in every other case: denied, no policy, or
+// the log could not be written.
+func (g *Gate) Check(ctx context.Context, r *ambit.Request) (*Grant, error) {
+	return g.CheckWith(ctx, r, nil)
+}
+
+// CheckWith is Check with a finding of the door's own: a verdict that is
+// denied already (names that do not agree, a request that cannot be parsed, an
+// address that may not be dialled). A non-nil denied verdict is logged and
+// alerted like one of the policy's; an allowed one is ignored: a door can only
+// take away.
+func (g *Gate) CheckWith(ctx context.Context, r *ambit.Request, door *ambit.Verdict) (*Grant, error) {
+	r.Agent = g.agent
+	if r.Principal == "" {
+		r.Principal = ambit.PrincipalAgent
+	}
+	v := g.decide(r)
+	if door != nil && door.Decision != ambit.Allow {
+		v = *door
+	}
+	kind := ambit.KindEgressRequest
+	if r.Action == ambit.ActionName {
+		kind = ambit.KindEgressName
+	}
+	e := ambit.Event{
+		Kind: kind, Agent: g.agent, Principal: r.Principal, Action: r.Action,
+		Method: r.Method, Host: r.Host, URL: r.URL(), Intent: r.Intent,
+		Decision: v.Decision, Rule: v.Rule,
+	}
+	if v.Decision != ambit.Allow {
+		e.Reason = &v.Reason
+	}
+	seq, err := g.log.Append(ctx, e)
+	if err != nil {
+		return nil, &ambit.DenyError{Verdict: ambit.Verdict{Rule: "log", Reason: ambit.Reason{
+			Code:   "log-unavailable",
+			Text:   "the log could not be written, so nothing may leave: " + err.Error(),
+			Remedy: "see that the disk has room and is writable, then try again",
+		}}}
+	}
+	if v.Decision != ambit.Allow {
+		g.alert(r, v, seq)
+		return nil, &ambit.DenyError{Verdict: v, Event: &seq}
+	}
+	return &Grant{gate: g, req: *r, verdict: v, seq: seq, start: time.Now()}, nil
+}
+
+func (g *Gate) decide(r *ambit.Request) (v ambit.Verdict) {
+	p := g.policy.Load()
+	if p == nil {
+		return ambit.Verdict{Reason: ambit.Reason{Code: "no-policy", Text: "this agent has no policy, so everything is refused", Remedy: "deploy a manifest"}}
+	}
+	defer func() {
+		if x := recover(); x != nil {
+			v = ambit.Verdict{Reason: ambit.Reason{Code: "policy-failed", Text: fmt.Sprintf("the policy failed: %v", x), Remedy: "report this; nothing was let through"}}
+		}
+	}()
+	v = (*p).Decide(r)
+	if v.Decision != ambit.Allow && v.Reason.Code == "" {
+		v.Reason = ambit.Reason{Code: "denied", Text: "no rule allows this"}
+	}
+	return v
+}
+
+func (g *Gate) alert(r *ambit.Request, v ambit.Verdict, seq uint64) {
+	if g.alerts == nil {
+		return
+	}
+	sev := ambit.Medium
+	switch v.Reason.Code {
+	case "metadata-address", "name-mismatch":
+		sev = ambit.High
+	case "private-address", "bad-request", "forged-header":
+		sev = ambit.Medium
+	case "intent-required", "bad-gateway":
+		sev = ambit.Low
+	}
+	target := r.Host
+	if target == "" {
+		target = "(no host)"
+	}
+	title := "refused: " + strings.TrimSpace(r.Method+" "+target) + ": " + v.Reason.Text
+	g.alerts.Raise(sev, v.Reason.Code+" "+target, title, seq)
+}
+
+// ErrSpent is returned by Use when a grant was used before.
+var ErrSpent = errors.New("this grant was used already")
+
+// Grant is the permission to do one request, once. Only Check makes one.
+type Grant struct {
+	gate    *Gate
+	req     ambit.Request
+	verdict ambit.Verdict
+	seq     uint64
+	start   time.Time
+	used    atomic.Bool
+	ended   atomic.Bool
+}
+
+// Request is what was granted. The header map must not be changed.
+func (g *Grant) Request() *ambit.Request { return &g.req }
+
+// Verdict is the decision with the rule that allowed it.
+func (g *Grant) Verdict() ambit.Verdict { return g.verdict }
+
+// Event is the position of the decision in the log.
+func (g *Grant) Event() uint64 { return g.seq }
+
+// Use spends the grant. The second call returns ErrSpent, and what was asked
+// for must not be done.
+func (g *Grant) Use() error {
+	if g == nil || g.gate == nil {
+		return errors.New("this grant was not made by a gate")
+	}
+	if g.used.Swap(true) {
+		return ErrSpent
+	}
+	return nil
+}
+
+// Finish records how the request ended. The first call counts.
+func (g *Grant) Finish(o ambit.Outcome) {
+	if g == nil || g.ended.Swap(true) {
+		return
+	}
+	if o.Duration == 0 {
+		o.Duration = time.Since(g.start)
+	}
+	seq := g.seq
+	g.gate.log.Record(ambit.Event{
+		Kind: ambit.KindEgressOutcome, Agent: g.gate.agent, Principal: ambit.PrincipalAmbit,
+		Of: &seq, Action: g.req.Action, Host: g.req.Host, Decision: ambit.Allow,
+		Status: o.Status, BytesOut: o.BytesOut, BytesIn: o.BytesIn, Duration: o.Duration, Detail: o.Error,
+	})
+}

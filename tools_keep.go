@@ -1,0 +1,38 @@
+//go:build keep
+
+package ambit
+
+import (
+	_ "charm.land/fang/v2"
+	_ "charm.land/lipgloss/v2"
+	_ "code.dny.dev/ssrf"
+	_ "github.com/coder/websocket"
+	_ "github.com/creack/pty"
+	_ "github.com/danielgtaylor/huma/v2"
+	_ "github.com/danielgtaylor/huma/v2/adapters/humago"
+	_ "github.com/goccy/go-yaml"
+	_ "github.com/google/go-cmp/cmp"
+	_ "github.com/google/go-containerregistry/pkg/v1/remote"
+	_ "github.com/google/go-containerregistry/pkg/registry"
+	_ "golang.org/x/sync/errgroup"
+	_ "github.com/google/go-containerregistry/pkg/v1/mutate"
+	_ "github.com/google/go-containerregistry/pkg/v1/random"
+	_ "github.com/landlock-lsm/go-landlock/landlock"
+	_ "github.com/miekg/dns"
+	_ "github.com/opencontainers/runtime-spec/specs-go"
+	_ "github.com/pressly/goose/v3"
+	_ "github.com/rogpeppe/go-internal/testscript"
+	_ "github.com/santhosh-tekuri/jsonschema/v6"
+	_ "github.com/spf13/cobra"
+	_ "golang.org/x/crypto/hkdf"
+	_ "golang.org/x/mod/sumdb/note"
+	_ "golang.org/x/mod/sumdb/tlog"
+	_ "golang.org/x/net/http2"
+	_ "golang.org/x/sys/unix"
+	_ "golang.org/x/term"
+	_ "golang.org/x/time/rate"
+	_ "google.golang.org/grpc"
+	_ "gvisor.dev/gvisor/runsc/cli/maincli"
+	_ "modernc.org/sqlite"
+	_ "pgregory.net/rapid"
+)
