@@ -1,0 +1,45 @@
+# `make` alone shows what there is. Nothing here needs the network, apart from
+# Go modules and, for the tests, apt.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo build cross test lint bench fuzz clean
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+
+# In CI a skipped test is a failure.
+ifeq ($(CI),true)
+export AMBIT_TEST_STRICT := 1
+endif
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: build ## build, then run the demonstration: an agent at work, and attacked
+	@bin/ambit demo
+
+build: ## build bin/ambit, one static binary
+	@$(GOBUILD) -o bin/ambit ./cmd/ambit
+
+cross: ## build dist/: linux on amd64 and arm64, and the client commands for macOS
+	@GOOS=linux GOARCH=amd64 $(GOBUILD) -o dist/ambit-linux-amd64 ./cmd/ambit
+	@GOOS=linux GOARCH=arm64 $(GOBUILD) -o dist/ambit-linux-arm64 ./cmd/ambit
+	@GOOS=darwin GOARCH=arm64 $(GOBUILD) -o dist/ambit-darwin-arm64 ./cmd/ambit
+
+test: ## install what the tests need (as root), then run them all
+	@scripts/setup-tests
+	@scripts/test
+
+lint: ## check formatting and run the linters
+	@go tool -modfile=tools.mod golangci-lint run ./...
+
+bench: ## measure, and compare with the references
+	@go run ./internal/bench
+
+fuzz: ## run every fuzz target for FUZZTIME (30s)
+	@scripts/fuzz
+
+clean: ## remove bin and dist
+	@rm -rf bin dist
