@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,8 +35,8 @@ func layers() map[string]int {
 		2: {"agent", "access", "approval", "flow", "alert"},
 		3: {"gate"},
 		4: {"vault", "memory", "sandbox"},
-		5: {"egress", "tools", "model", "channel"},
-		6: {"recon", "probe", "posture", "backup", "control"},
+		5: {"egress", "tools", "model", "channel", "control"},
+		6: {"recon", "probe", "posture", "backup", "api"},
 		7: {"worker", "server", "client"},
 		8: {"cmd", "ambittest", "e2e"},
 	}
@@ -66,6 +67,27 @@ func TestRooms(t *testing.T) {
 	tree := parse(t, os.DirFS("."))
 	report(t, tree.imports(layers()))
 	report(t, tree.pureRooms())
+}
+
+// TestRoomsAreDocumented compares layers() with the table that people read.
+func TestRoomsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := make(map[string]int)
+	for _, m := range regexp.MustCompile(`(?m)^\| ([0-9]) \| ([^|]*) \|`).FindAllStringSubmatch(string(text), -1) {
+		row, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(m[2], -1) {
+			documented[name[1]] = row
+		}
+	}
+	if d := cmp.Diff(layers(), documented); d != "" {
+		t.Errorf("layers() and the table of CONTRIBUTING.md differ (-layers +table):\n%s", d)
+	}
 }
 
 func TestPackageCommentsSayWhatIsTrusted(t *testing.T) {
