@@ -1,0 +1,219 @@
+package manifest
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"ambit"
+	"ambit/internal/dialguard"
+	"ambit/internal/hostname"
+)
+
+// The keys of each mapping, in the order in which messages list them.
+var (
+	rootKeys     = []string{"ambit", "name", "description", "computer", "egress", "audit"}
+	computerKeys = []string{"image", "command", "env", "workdir", "memory", "cpus", "processes", "disk", "restart", "registryCA"}
+	egressKeys   = []string{"intent", "allow"}
+	ruleKeys     = []string{"name", "host", "ports", "methods", "paths", "query", "headers", "tls", "private", "resolve", "ca", "websocket"}
+	auditKeys    = []string{"retention"}
+)
+
+// laterKeys are top-level keys of the design that this version does not read.
+var laterKeys = []string{"role", "region", "model", "connectors", "approvals", "channels", "memory"}
+
+func (d *decoder) manifest(root node) *Manifest {
+	f, ok := d.fields(root, rootKeys)
+	if !ok {
+		return nil
+	}
+	if v := f["ambit"]; !v.given() {
+		d.missing(root, "ambit", firstHint)
+	} else if s, ok := d.text(v, ""); ok && s != Version {
+		d.refuse(v, "this version of Ambit does not read manifests of version "+quote(s), `write "ambit: v1"`)
+	}
+	if !f["name"].given() {
+		d.missing(root, "name", "write for example name: support")
+	}
+	return &Manifest{
+		Name:        ambit.AgentID(d.checked(f["name"], "", checkName)),
+		Description: d.checked(f["description"], "", checkDescription),
+		Computer:    d.computer(f["computer"]),
+		Egress:      d.egress(f["egress"]),
+		Audit:       d.audit(f["audit"]),
+	}
+}
+
+func (d *decoder) computer(n node) Computer {
+	f, _ := d.fields(n, computerKeys)
+	c := Computer{
+		Image:      parseImage(d.checked(f["image"], "host", checkImage)),
+		Command:    d.texts(f["command"], checkArgument),
+		Env:        d.env(f["env"]),
+		Workdir:    d.checked(f["workdir"], DefaultWorkdir, checkFolder),
+		Memory:     d.size(f["memory"], DefaultMemory),
+		CPUs:       d.number(f["cpus"], 0.01, 1024, DefaultCPUs),
+		Processes:  d.integer(f["processes"], 8, 32768, DefaultProcesses),
+		Disk:       d.size(f["disk"], DefaultDisk),
+		Restart:    Restart(d.choice(f["restart"], string(RestartOnFailure), string(RestartNever), string(RestartAlways))),
+		RegistryCA: d.checked(f["registryCA"], "", checkPEM),
+	}
+	if len(c.Command) > maxArguments {
+		d.refuse(f["command"], fmt.Sprintf("has %d items, more than %d", len(c.Command), maxArguments), "put them into a script")
+	}
+	if len(c.Command) > 0 && c.Command[0] == "" {
+		d.refuse(f["command"].item(0), "the program's name is empty", "write for example command: [node, agent.js]")
+	}
+	if f["registryCA"].given() && c.Image.Kind != ImageOCI && c.Image.Kind != 0 {
+		d.refuse(f["registryCA"], "has no use: the image "+quote(c.Image.String())+" does not come from a registry", "remove it")
+	}
+	return c
+}
+
+func (d *decoder) env(n node) map[string]string {
+	if !n.given() {
+		return nil
+	}
+	env := map[string]string{}
+	d.pairs(n, func(key string, k, v node) {
+		d.complain(k, checkVariable, key)
+		env[key] = d.checked(v, "", checkArgument)
+	})
+	return env
+}
+
+func (d *decoder) egress(n node) Egress {
+	f, _ := d.fields(n, egressKeys)
+	e := Egress{Intent: Intent(d.choice(f["intent"], string(IntentOptional), string(IntentRequired)))}
+	d.list(f["allow"], func(i int, item node) {
+		e.Allow = append(e.Allow, d.rule(i, item))
+	})
+	return e
+}
+
+func (d *decoder) audit(n node) Audit {
+	f, _ := d.fields(n, auditKeys)
+	return Audit{Retention: d.retention(f["retention"])}
+}
+
+func (d *decoder) rule(i int, n node) Rule {
+	f, ok := d.fields(n, ruleKeys)
+	if !ok {
+		return Rule{}
+	}
+	line, _ := n.place()
+	r := Rule{
+		Index:     i,
+		Line:      line,
+		Name:      d.checked(f["name"], "", checkLabel),
+		Host:      d.checked(f["host"], "", checkHost),
+		Methods:   d.texts(f["methods"], checkMethod),
+		Paths:     d.texts(f["paths"], checkPath),
+		Query:     d.conditions(f["query"], checkParameter, checkValue, strings.Clone),
+		Headers:   d.conditions(f["headers"], checkField, checkFieldValue, http.CanonicalHeaderKey),
+		TLS:       TLS(d.choice(f["tls"], string(TLSTerminate), string(TLSPassthrough), string(TLSNone))),
+		Private:   d.boolean(f["private"]),
+		CA:        d.checked(f["ca"], "", checkPEM),
+		WebSocket: d.boolean(f["websocket"]),
+	}
+	for _, s := range d.texts(f["resolve"], checkAddress) {
+		if a, err := netip.ParseAddr(s); err == nil {
+			r.Resolve = append(r.Resolve, a)
+		}
+	}
+	r.Ports = d.ports(f["ports"], r.TLS)
+	if !f["host"].given() {
+		d.missing(n, "host", "write for example host: api.example.com")
+	}
+	for _, key := range []string{"methods", "paths", "resolve"} {
+		d.notEmpty(f[key])
+	}
+	d.consistent(f, &r)
+	return r
+}
+
+func (d *decoder) ports(n node, tls TLS) []uint16 {
+	if !n.given() {
+		if tls == TLSNone {
+			return []uint16{DefaultPlainPort}
+		}
+		return []uint16{DefaultPort}
+	}
+	var ports []uint16
+	d.list(n, func(i int, item node) {
+		ports = append(ports, uint16(d.integer(item, 1, 65535, 0)))
+	})
+	d.notEmpty(n)
+	if len(ports) > maxPorts {
+		d.refuse(n, fmt.Sprintf("has %d ports, more than the %d of one rule", len(ports), maxPorts), "name only those that the agent needs")
+	}
+	return ports
+}
+
+// conditions reads a mapping from a name to one value or a list of values. The
+// result is by the canonical name.
+func (d *decoder) conditions(n node, name, value check, canonical func(string) string) map[string][]string {
+	if !n.given() {
+		return nil
+	}
+	all := map[string][]string{}
+	d.pairs(n, func(key string, k, v node) {
+		if !d.complain(k, name, key) {
+			return
+		}
+		key = canonical(key)
+		if _, twice := all[key]; twice {
+			d.refuse(k, "names the same field as a key above in other letters", "put all allowed values into one list")
+		}
+		if v.isList() {
+			all[key] = d.texts(v, value)
+			d.notEmpty(v)
+		} else {
+			all[key] = []string{d.checked(v, "", value)}
+		}
+	})
+	d.notEmpty(n)
+	return all
+}
+
+// consistent refuses what contradicts itself within a rule.
+func (d *decoder) consistent(f map[string]node, r *Rule) {
+	switch r.TLS {
+	case TLSPassthrough:
+		for _, key := range []string{"methods", "paths", "query", "headers", "ca"} {
+			if f[key].given() {
+				d.refuse(f[key], "cannot be judged with tls: passthrough, because the connection is not opened", "remove it, or remove tls: passthrough")
+			}
+		}
+		if r.WebSocket {
+			d.refuse(f["websocket"], "has no meaning with tls: passthrough: whatever is in the connection passes", "remove it")
+		}
+		if hostname.IsIP(r.Host) {
+			d.refuse(f["tls"], "passthrough needs a host name: a TLS handshake does not name an IP address (RFC 6066)", "write the name as host and the address under resolve")
+		}
+	case TLSNone:
+		if f["ca"].given() {
+			d.refuse(f["ca"], "has no use with tls: none: there is no certificate", "remove it, or remove tls: none")
+		}
+	}
+	if r.WebSocket && r.Methods != nil && !slices.Contains(r.Methods, "GET") {
+		d.refuse(f["websocket"], "a WebSocket starts with GET, and methods does not have it", "add GET to methods, or remove websocket")
+	}
+	if hostname.IsIP(r.Host) && f["resolve"].given() {
+		d.refuse(f["resolve"], "has no use: the host is an address already", "remove it")
+	}
+	if r.Private {
+		return
+	}
+	const remedy = "add private: true if the agent may connect to your own network"
+	if a, err := netip.ParseAddr(r.Host); err == nil && dialguard.Check(a, false) != nil {
+		d.refuse(f["host"], a.String()+" is a "+dialguard.Classify(a).String()+" address", remedy)
+	}
+	for i, a := range r.Resolve {
+		if dialguard.Check(a, false) != nil {
+			d.refuse(f["resolve"].item(i), a.String()+" is a "+dialguard.Classify(a).String()+" address", remedy)
+		}
+	}
+}

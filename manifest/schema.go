@@ -1,0 +1,14 @@
+package manifest
+
+import (
+	"bytes"
+	_ "embed"
+)
+
+//go:embed schema/manifest.v1.json
+var schemaV1 []byte
+
+// Schema returns the JSON Schema (draft 2020-12) of a manifest, for editors. It
+// accepts whatever [Parse] accepts, and refuses what a schema can refuse; its
+// $comment says what only Parse sees.
+func Schema() []byte { return bytes.Clone(schemaV1) }
