@@ -32,8 +32,9 @@ test: ## install what the tests need (as root), then run them all
 	@scripts/setup-tests
 	@scripts/test
 
+# The same flags as for build, so that gVisor is not compiled once more.
 lint: ## check formatting and run the linters
-	@go tool -modfile=tools.mod golangci-lint run ./...
+	@CGO_ENABLED=0 GOFLAGS="$$(go env GOFLAGS) -trimpath" go tool -modfile=tools.mod golangci-lint run ./...
 
 bench: ## measure, and compare with the references
 	@go run ./internal/bench
