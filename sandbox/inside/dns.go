@@ -1,0 +1,152 @@
+package inside
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Bounds of the name table: how many names may have an address, and how long
+// an answer about a name is kept before the worker is asked again.
+const (
+	maxNames  = 16384
+	answerTTL = 20 * time.Second
+)
+
+// names gives every allowed name an address of its own.
+type names struct {
+	pool   netip.Prefix
+	ask    func(context.Context, string) ([]uint16, error)
+	listen func(netip.AddrPort, string) error
+
+	mu     *sync.Mutex
+	byName map[string]*entry
+	next   netip.Addr
+}
+
+type entry struct {
+	addr  netip.Addr // zero while the name was never allowed
+	ports map[uint16]bool
+	until time.Time // the last answer holds until then
+	ok    bool      // the last answer
+}
+
+func newNames(pool netip.Prefix, ask func(context.Context, string) ([]uint16, error), listen func(netip.AddrPort, string) error) names {
+	return names{pool: pool, ask: ask, listen: listen, mu: new(sync.Mutex), byName: map[string]*entry{}, next: pool.Addr().Next()}
+}
+
+// resolve returns the address of an allowed name; !ok if the name is refused.
+func (n *names) resolve(ctx context.Context, name string) (addr netip.Addr, ok bool, err error) {
+	n.mu.Lock()
+	e := n.byName[name]
+	if e != nil && time.Now().Before(e.until) {
+		addr, ok = e.addr, e.ok
+		n.mu.Unlock()
+		return addr, ok, nil
+	}
+	n.mu.Unlock()
+	ports, err := n.ask(ctx, name)
+	if err != nil {
+		return netip.Addr{}, false, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if e = n.byName[name]; e == nil {
+		if len(n.byName) >= maxNames {
+			n.forget()
+		}
+		e = &entry{ports: map[uint16]bool{}}
+		n.byName[name] = e
+	}
+	e.until, e.ok = time.Now().Add(answerTTL), len(ports) > 0
+	if !e.ok {
+		return netip.Addr{}, false, nil
+	}
+	if !e.addr.IsValid() {
+		if !n.pool.Contains(n.next) {
+			return netip.Addr{}, false, fmt.Errorf("no synthetic address is left")
+		}
+		e.addr, n.next = n.next, n.next.Next()
+	}
+	for _, p := range ports {
+		if e.ports[p] {
+			continue
+		}
+		if err := n.listen(netip.AddrPortFrom(e.addr, p), name); err != nil {
+			return netip.Addr{}, false, err
+		}
+		e.ports[p] = true
+	}
+	return e.addr, true, nil
+}
+
+// forget drops names that hold no address, so that refused ones cannot fill
+// the table.
+func (n *names) forget() {
+	for name, e := range n.byName {
+		if !e.addr.IsValid() {
+			delete(n.byName, name)
+		}
+	}
+}
+
+func (g *gateway) serveDNS(ctx context.Context) error {
+	udp, err := net.ListenPacket("udp4", dnsAddr)
+	if err != nil {
+		return fmt.Errorf("listening for DNS inside: %w", err)
+	}
+	tcp, err := net.Listen("tcp4", dnsAddr)
+	if err != nil {
+		_ = udp.Close()
+		return fmt.Errorf("listening for DNS inside: %w", err)
+	}
+	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		_ = w.WriteMsg(g.names.answer(ctx, q))
+	})
+	for _, s := range []*dns.Server{{PacketConn: udp, Handler: handler}, {Listener: tcp, Handler: handler}} {
+		g.wg.Go(func() { _ = s.ActivateAndServe() })
+		context.AfterFunc(ctx, func() { _ = s.Shutdown() })
+	}
+	return nil
+}
+
+// answer answers one DNS message (RFC 1035): an A record for an allowed name,
+// nothing else for it, and NXDOMAIN for every other name.
+func (n *names) answer(ctx context.Context, q *dns.Msg) *dns.Msg {
+	m := new(dns.Msg)
+	m.SetReply(q)
+	m.RecursionAvailable = true
+	if q.Opcode != dns.OpcodeQuery || len(q.Question) != 1 || q.Question[0].Qclass != dns.ClassINET {
+		m.Rcode = dns.RcodeNotImplemented
+		return m
+	}
+	question := q.Question[0]
+	name := strings.ToLower(strings.TrimSuffix(question.Name, "."))
+	addr, ok := netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
+	if name != "localhost" && !strings.HasSuffix(name, ".localhost") {
+		var err error
+		if strings.ContainsAny(name, " \\\"") || name == "" {
+			ok = false
+		} else if addr, ok, err = n.resolve(ctx, name); err != nil {
+			m.Rcode = dns.RcodeServerFailure
+			return m
+		}
+	}
+	if !ok {
+		m.Rcode = dns.RcodeNameError
+		return m
+	}
+	if question.Qtype == dns.TypeA {
+		m.Answer = []dns.RR{&dns.A{
+			Hdr: dns.RR_Header{Name: question.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: uint32(answerTTL.Seconds())},
+			A:   addr.AsSlice(),
+		}}
+	}
+	return m
+}
