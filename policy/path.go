@@ -1,0 +1,163 @@
+package policy
+
+import (
+	"errors"
+	"strings"
+
+	"ambit/internal/urlpath"
+)
+
+// pattern is a compiled path pattern. A canonical path may have "%2F" in it,
+// which some upstreams read as a slash: then both readings must match, each
+// against the pattern in the same reading.
+type pattern struct {
+	text     string   // canonical
+	segments []string // of text
+	decoded  []string // of text with "%2F" read as a slash
+}
+
+func compilePattern(text string) (pattern, error) {
+	canonical, err := urlpath.Pattern(text)
+	if err != nil {
+		return pattern{}, err
+	}
+	p := pattern{text: canonical, segments: strings.Split(canonical[1:], "/")}
+	p.decoded = p.segments
+	if d := urlpath.Decoded(canonical); d != canonical {
+		p.decoded = strings.Split(d[1:], "/")
+	}
+	for _, s := range p.segments {
+		if s != "**" && strings.Contains(s, "**") {
+			return pattern{}, errors.New("** must be a segment of its own; write for example /a/**/b*")
+		}
+	}
+	return p, nil
+}
+
+// target is a canonical request path in its two readings, which are the same
+// string if it has no "%2F".
+type target struct{ path, decoded string }
+
+func (p *pattern) match(t target) bool {
+	return matchSegments(p.segments, t.path) &&
+		(len(t.decoded) == len(t.path) || matchSegments(p.decoded, t.decoded))
+}
+
+// matchSegments matches segment by segment and, when it is stuck, goes back to
+// the last "**" and lets it take one segment more. That is complete, because
+// what an earlier "**" could take instead the last one can take too.
+func matchSegments(segments []string, path string) bool {
+	rest, more := path[1:], true // more: rest is a segment, possibly empty
+	i := 0
+	back, backRest := -1, ""
+	for more {
+		if i < len(segments) {
+			if segments[i] == "**" {
+				i++
+				if i == len(segments) {
+					return true
+				}
+				back, backRest = i, rest
+				continue
+			}
+			segment, after, found := strings.Cut(rest, "/")
+			if matchSegment(segments[i], segment) {
+				i, rest, more = i+1, after, found
+				continue
+			}
+		}
+		if back < 0 {
+			return false
+		}
+		_, backRest, more = strings.Cut(backRest, "/")
+		i, rest = back, backRest
+	}
+	return i == len(segments)
+}
+
+// matchSegment matches "*" against any text without a slash. A "*" alone wants
+// at least one byte, so that "/users/*" is a user and not the list of them.
+func matchSegment(glob, s string) bool {
+	if glob == "*" {
+		return s != ""
+	}
+	i, j, back, from := 0, 0, -1, 0
+	for j < len(s) {
+		switch {
+		case i < len(glob) && glob[i] == '*':
+			i++
+			back, from = i, j
+		case i < len(glob) && glob[i] == s[j]:
+			i, j = i+1, j+1
+		case back >= 0:
+			from++
+			i, j = back, from
+		default:
+			return false
+		}
+	}
+	for i < len(glob) && glob[i] == '*' {
+		i++
+	}
+	return i == len(glob)
+}
+
+// pathIndex finds the rules whose patterns can match a path: by the text up to
+// the last slash before the first "*", or the whole text if there is none, or
+// "" for a rule without patterns.
+type pathIndex map[string][]*rule
+
+// indexFrom is the number of rules from which an index is worth its memory.
+const indexFrom = 16
+
+func newPathIndex(rules []*rule) pathIndex {
+	if len(rules) < indexFrom {
+		return nil
+	}
+	x := make(pathIndex)
+	for _, r := range rules {
+		if len(r.paths) == 0 {
+			x[""] = append(x[""], r)
+		}
+		for i := range r.paths {
+			key := r.paths[i].key()
+			if have := x[key]; len(have) == 0 || have[len(have)-1] != r {
+				x[key] = append(have, r)
+			}
+		}
+	}
+	return x
+}
+
+func (p *pattern) key() string {
+	if star := strings.IndexByte(p.text, '*'); star >= 0 {
+		return p.text[:strings.LastIndexByte(p.text[:star], '/')+1]
+	}
+	return p.text
+}
+
+// maxKeys bounds the look-ups for one path. Deeper paths, which only a hostile
+// program sends, are compared with every rule of the door.
+const maxKeys = 64
+
+// candidates yields the lists of rules that can match path, each in the
+// manifest's order.
+func (d *door) candidates(path string) func(yield func([]*rule) bool) {
+	return func(yield func([]*rule) bool) {
+		if d.paths == nil || strings.Count(path, "/") > maxKeys {
+			yield(d.rules)
+			return
+		}
+		if !yield(d.paths[""]) {
+			return
+		}
+		for i := 0; i < len(path); i++ {
+			if path[i] == '/' && !yield(d.paths[path[:i+1]]) {
+				return
+			}
+		}
+		if path[len(path)-1] != '/' {
+			yield(d.paths[path])
+		}
+	}
+}
