@@ -30,7 +30,7 @@ var (
 	imagePattern  = regexp.MustCompile(`^((localhost|[a-z0-9](-*[a-z0-9])*(\.[a-z0-9](-*[a-z0-9])*)+)(:[0-9]{1,5})?|[a-z0-9](-*[a-z0-9])*:[0-9]{1,5})(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+@sha256:[a-f0-9]{64}$`)
 	digestPattern = regexp.MustCompile(`@sha256:[a-f0-9]{64}$`)
 	sizePattern   = regexp.MustCompile(`^([1-9][0-9]{0,11})(KiB|MiB|GiB|TiB)$`)
-	looseSize     = regexp.MustCompile(`(?i)^\s*([0-9]+)\s*([kmgt])i?b?\s*$`)
+	looseSize     = regexp.MustCompile(`(?i)^\s*0*([1-9][0-9]{0,11})\s*([kmgt])i?b?\s*$`)
 	keptPattern   = regexp.MustCompile(`^([1-9][0-9]{0,3})([dwy])$`)
 )
 
@@ -112,7 +112,12 @@ func checkImage(s string) (text, hint string) {
 	case !digestPattern.MatchString(s):
 		return text + ": after the @ stands no SHA-256 digest", "write sha256: and 64 hex digits in lower case"
 	}
-	return text + ": it does not name a registry, or not in lower case", "write for example docker.io/library/" + shorten(name) + "@sha256:<64 hex digits>"
+	for _, better := range []string{strings.ToLower(s), "docker.io/" + s, "docker.io/library/" + s} {
+		if imagePattern.MatchString(better) {
+			return text + ": it does not name a registry, or is not in lower case", "write " + better
+		}
+	}
+	return text, "write host, dir:/absolute/path, or registry/name@sha256:<64 hex digits>"
 }
 
 // parseImage takes what checkImage has passed; "" is the zero Image.
@@ -196,7 +201,7 @@ func (d *decoder) size(n node, fallback Bytes) Bytes {
 	if !n.given() {
 		return fallback
 	}
-	if n.number(fraction) {
+	if n.digits(fraction) != "" {
 		d.refuse(n, "a size needs a unit, found "+n.kind(), "write for example "+fallback.String()+"; the units are KiB, MiB, GiB and TiB")
 		return 0
 	}
@@ -208,8 +213,7 @@ func (d *decoder) size(n node, fallback Bytes) Bytes {
 	if m == nil {
 		hint := "write a whole number and KiB, MiB, GiB or TiB, as in " + fallback.String()
 		if l := looseSize.FindStringSubmatch(s); l != nil {
-			hint = "write " + strings.TrimLeft(l[1], "0") + strings.ToUpper(l[2]) + "iB"
-			hint = strings.Replace(hint, "KIB", "KiB", 1)
+			hint = "write " + l[1] + strings.ToUpper(l[2]) + "iB"
 		}
 		d.refuse(n, quote(s)+" is not a size", hint)
 		return 0
@@ -229,6 +233,10 @@ const maxRetention = 3650 * Day
 
 // retention reads "90d" or "forever".
 func (d *decoder) retention(n node) Retention {
+	if n.given() && n.digits(decimal) != "" {
+		d.refuse(n, "a time needs a unit, found "+n.kind(), "write "+n.digits(decimal)+"d for days; the units are d, w and y")
+		return 0
+	}
 	s, ok := d.text(n, DefaultRetention.String())
 	if !ok {
 		return 0

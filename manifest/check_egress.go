@@ -29,7 +29,7 @@ var metadataNames = []string{"metadata.google.internal", "metadata.goog", "insta
 
 func checkHost(s string) (text, hint string) {
 	name, wildcard := strings.CutPrefix(s, "*.")
-	if strings.Contains(name, "*") || s == "" {
+	if strings.Contains(takeApart(name).host, "*") {
 		return quote(s) + " is not a host: a star stands only at the start, as in *.example.com", "write one rule for each host"
 	}
 	canonical, err := hostname.Canonical(name)
@@ -65,7 +65,7 @@ func neverDialled(a netip.Addr) (text, hint string) {
 	if class == dialguard.Metadata {
 		return a.String() + " is a cloud's metadata service, which hands out the host's own credentials and is never opened", "remove it"
 	}
-	return a.String() + " is a " + class.String() + " address, which is never dialled", "write a public, private or loopback address"
+	return a.String() + " is " + class.String() + ", and such an address is never dialled", "write a public, private or loopback address"
 }
 
 // target is a host and what people write around it.
@@ -97,7 +97,7 @@ func takeApart(s string) (t target) {
 // what was meant.
 func notHost(s string, cause error) (text, hint string) {
 	t := takeApart(s)
-	host, clear := meant(t.host)
+	host, ok := meant(t.host)
 	switch {
 	case t.scheme:
 		text = quote(s) + " is a URL, not a host"
@@ -107,12 +107,12 @@ func notHost(s string, cause error) (text, hint string) {
 		text = quote(s) + " has a path, which does not belong to a host"
 	case t.port != "":
 		text = quote(s) + " has a port, which does not belong to a host"
-	case clear || cause == nil:
+	case ok || cause == nil:
 		text = quote(s) + " is not written in the form in which hosts are compared"
 	default:
 		text = "not a host: " + cause.Error()
 	}
-	if !clear {
+	if !ok {
 		return text, "write a name such as api.example.com, *.example.com, or an IP address"
 	}
 	hint = "write host: " + inYAML(host)
@@ -126,7 +126,7 @@ func notHost(s string, cause error) (text, hint string) {
 }
 
 // meant finds the canonical host that a text stands for, if that is clear.
-func meant(s string) (host string, clear bool) {
+func meant(s string) (host string, ok bool) {
 	name, wildcard := strings.CutPrefix(s, "*.")
 	if a, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
 		name = a.Unmap().WithZone("").String()
@@ -192,7 +192,7 @@ func checkPath(s string) (text, hint string) {
 	}
 	p, err := urlpath.Pattern(s)
 	if err != nil {
-		return quote(s) + " is not a path that is let through: it " + err.Error(), "write it in the form in which the host gets it"
+		return quote(s) + " is not let through, whatever a rule says: " + err.Error(), "write the path in the form in which the host gets it"
 	}
 	if p != s {
 		return quote(s) + " is not in canonical form, and would never match", "write " + inYAML(p)
@@ -245,11 +245,12 @@ func checkFieldValue(s string) (text, hint string) {
 
 func checkAddress(s string) (text, hint string) {
 	a, err := netip.ParseAddr(s)
-	switch {
-	case err != nil:
+	if err != nil {
 		return quote(s) + " is not an IP address", "write for example 93.184.216.34"
-	case a.Zone() != "" || a.Is4In6() || a.String() != s:
-		return quote(s) + " is not an IP address in its usual form", "write " + a.Unmap().WithZone("").String()
 	}
-	return neverDialled(a)
+	plain := a.Unmap().WithZone("")
+	if text, hint = neverDialled(plain); text == "" && plain.String() != s {
+		return quote(s) + " is not an IP address in its usual form", "write " + plain.String()
+	}
+	return text, hint
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/goccy/go-yaml/ast"
+
 	"ambit"
 	"ambit/internal/dialguard"
 	"ambit/internal/hostname"
@@ -25,14 +27,15 @@ var (
 var laterKeys = []string{"role", "region", "model", "connectors", "approvals", "channels", "memory"}
 
 func (d *decoder) manifest(root node) *Manifest {
-	f, ok := d.fields(root, rootKeys)
-	if !ok {
+	if !root.isMapping() {
+		d.wrongKind(root, "keys and values", firstHint)
 		return nil
 	}
+	f := d.fields(root, rootKeys)
 	if v := f["ambit"]; !v.given() {
 		d.missing(root, "ambit", firstHint)
-	} else if s, ok := d.text(v, ""); ok && s != Version {
-		d.refuse(v, "this version of Ambit does not read manifests of version "+quote(s), `write "ambit: v1"`)
+	} else if s, ok := v.ast.(*ast.StringNode); !ok || s.Value != Version {
+		d.wrongKind(v, quote(Version)+", the only version that this Ambit reads", `write "ambit: v1"`)
 	}
 	if !f["name"].given() {
 		d.missing(root, "name", "write for example name: support")
@@ -47,7 +50,7 @@ func (d *decoder) manifest(root node) *Manifest {
 }
 
 func (d *decoder) computer(n node) Computer {
-	f, _ := d.fields(n, computerKeys)
+	f := d.fields(n, computerKeys)
 	c := Computer{
 		Image:      parseImage(d.checked(f["image"], "host", checkImage)),
 		Command:    d.texts(f["command"], checkArgument),
@@ -63,8 +66,11 @@ func (d *decoder) computer(n node) Computer {
 	if len(c.Command) > maxArguments {
 		d.refuse(f["command"], fmt.Sprintf("has %d items, more than %d", len(c.Command), maxArguments), "put them into a script")
 	}
-	if len(c.Command) > 0 && c.Command[0] == "" {
-		d.refuse(f["command"].item(0), "the program's name is empty", "write for example command: [node, agent.js]")
+	if len(c.Command) > 0 {
+		program := f["command"].item(0)
+		if s, ok := program.ast.(*ast.StringNode); ok && s.Value == "" {
+			d.refuse(program, "the program's name is empty", "write for example command: [node, agent.js]")
+		}
 	}
 	if f["registryCA"].given() && c.Image.Kind != ImageOCI && c.Image.Kind != 0 {
 		d.refuse(f["registryCA"], "has no use: the image "+quote(c.Image.String())+" does not come from a registry", "remove it")
@@ -85,7 +91,7 @@ func (d *decoder) env(n node) map[string]string {
 }
 
 func (d *decoder) egress(n node) Egress {
-	f, _ := d.fields(n, egressKeys)
+	f := d.fields(n, egressKeys)
 	e := Egress{Intent: Intent(d.choice(f["intent"], string(IntentOptional), string(IntentRequired)))}
 	d.list(f["allow"], func(i int, item node) {
 		e.Allow = append(e.Allow, d.rule(i, item))
@@ -94,15 +100,16 @@ func (d *decoder) egress(n node) Egress {
 }
 
 func (d *decoder) audit(n node) Audit {
-	f, _ := d.fields(n, auditKeys)
+	f := d.fields(n, auditKeys)
 	return Audit{Retention: d.retention(f["retention"])}
 }
 
 func (d *decoder) rule(i int, n node) Rule {
-	f, ok := d.fields(n, ruleKeys)
-	if !ok {
+	if !n.isMapping() {
+		d.wrongKind(n, "a rule", `write for example "host: api.example.com"`)
 		return Rule{}
 	}
+	f := d.fields(n, ruleKeys)
 	line, _ := n.place()
 	r := Rule{
 		Index:     i,
@@ -207,13 +214,17 @@ func (d *decoder) consistent(f map[string]node, r *Rule) {
 	if r.Private {
 		return
 	}
-	const remedy = "add private: true if the agent may connect to your own network"
-	if a, err := netip.ParseAddr(r.Host); err == nil && dialguard.Check(a, false) != nil {
-		d.refuse(f["host"], a.String()+" is a "+dialguard.Classify(a).String()+" address", remedy)
+	if a, err := netip.ParseAddr(r.Host); err == nil {
+		d.onlyPublic(f["host"], a)
 	}
 	for i, a := range r.Resolve {
-		if dialguard.Check(a, false) != nil {
-			d.refuse(f["resolve"].item(i), a.String()+" is a "+dialguard.Classify(a).String()+" address", remedy)
-		}
+		d.onlyPublic(f["resolve"].item(i), a)
+	}
+}
+
+// onlyPublic refuses an address that private: true would open.
+func (d *decoder) onlyPublic(n node, a netip.Addr) {
+	if dialguard.Check(a, false) != nil {
+		d.refuse(n, a.String()+" is "+dialguard.Classify(a).String(), "add private: true to the rule if the agent may connect to your own network")
 	}
 }

@@ -35,6 +35,14 @@ func (n node) given() bool { return n.ast != nil }
 
 func (n node) isList() bool { _, ok := n.ast.(*ast.SequenceNode); return ok }
 
+func (n node) isMapping() bool {
+	switch n.ast.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return true
+	}
+	return false
+}
+
 // item is the i-th entry of a list.
 func (n node) item(i int) node {
 	return node{path: n.path + "[" + strconv.Itoa(i) + "]", ast: n.ast.(*ast.SequenceNode).Values[i]}
@@ -84,8 +92,12 @@ func (n node) kind() string {
 	return "the number " + quote(n.ast.GetToken().Value)
 }
 
+// refuseAt notes a problem. What it says may quote the file: it is made inert
+// here, so that no message can be the exception.
 func (d *decoder) refuseAt(line, column int, path, text, hint string) {
-	d.problems = append(d.problems, &Error{File: d.file, Line: line, Column: column, Path: path, Text: text, Hint: hint})
+	d.problems = append(d.problems, &Error{
+		File: d.file, Line: line, Column: column, Path: path, Text: inert.Text(text), Hint: inert.Text(hint),
+	})
 }
 
 func (d *decoder) refuse(n node, text, hint string) {
@@ -120,9 +132,8 @@ func (d *decoder) notEmpty(n node) {
 	d.refuse(n, "is empty", "leave the key out for the default, or remove what it belongs to")
 }
 
-// pairs visits the keys of a mapping, those that are there twice only once. It
-// returns false if n is not a mapping.
-func (d *decoder) pairs(n node, visit func(key string, k, v node)) bool {
+// pairs visits the keys of a mapping, those that are there twice only once.
+func (d *decoder) pairs(n node, visit func(key string, k, v node)) {
 	var values []*ast.MappingValueNode
 	switch m := n.ast.(type) {
 	case *ast.MappingNode:
@@ -130,8 +141,8 @@ func (d *decoder) pairs(n node, visit func(key string, k, v node)) bool {
 	case *ast.MappingValueNode:
 		values = []*ast.MappingValueNode{m}
 	default:
-		d.wrongKind(n, `a mapping ("key: value")`, "leave the key out for the default")
-		return false
+		d.wrongKind(n, `a mapping ("key: value")`, emptyHint)
+		return
 	}
 	seen := make(map[string]int, len(values))
 	for _, kv := range values {
@@ -149,47 +160,52 @@ func (d *decoder) pairs(n node, visit func(key string, k, v node)) bool {
 		seen[s.Value] = line
 		visit(s.Value, k, node{path: k.path, ast: kv.Value})
 	}
-	return true
 }
+
+const emptyHint = "write a value, or leave the key out for its default"
 
 // fields reads a mapping whose keys are known. A node that is not there has
 // none.
-func (d *decoder) fields(n node, known []string) (map[string]node, bool) {
+func (d *decoder) fields(n node, known []string) map[string]node {
 	if !n.given() {
-		return nil, true
+		return nil
 	}
 	f := make(map[string]node, len(known))
-	ok := d.pairs(n, func(key string, k, v node) {
+	d.pairs(n, func(key string, k, v node) {
 		switch {
 		case slices.Contains(known, key):
 			f[key] = v
 		case n.path == "" && slices.Contains(laterKeys, key):
 			d.refuse(k, "the key "+quote(key)+" is not available yet in this version of Ambit", "remove it; the keys here are: "+strings.Join(known, ", "))
 		default:
-			d.refuse(k, "unknown key "+quote(key), suggest(key, known))
+			hint := "the keys here are: " + strings.Join(known, ", ")
+			if near, ok := nearest(key, known); ok {
+				hint = "did you mean " + quote(near) + "?"
+				if !f[near].given() {
+					f[near] = v // judged as if it were, so that all problems come at once
+				}
+			}
+			d.refuse(k, "unknown key "+quote(key), hint)
 		}
 	})
-	return f, ok
+	return f
 }
 
-// list visits the entries of a list. It returns false if n is not a list.
-func (d *decoder) list(n node, visit func(i int, item node)) bool {
-	if !n.given() {
-		return true
-	}
-	s, ok := n.ast.(*ast.SequenceNode)
-	if !ok {
-		hint := `write "[]" for an empty list`
-		if _, scalar := n.ast.(ast.ScalarNode); scalar && n.kind() != "nothing" {
-			hint = "write [" + inert.Text(shorten(n.ast.GetToken().Value)) + "]"
+// list visits the entries of a list.
+func (d *decoder) list(n node, visit func(i int, item node)) {
+	switch v := n.ast.(type) {
+	case nil:
+	case *ast.SequenceNode:
+		for i := range v.Values {
+			visit(i, n.item(i))
 		}
-		d.wrongKind(n, "a list", hint)
-		return false
+	case *ast.NullNode:
+		d.wrongKind(n, "a list", emptyHint)
+	case ast.ScalarNode:
+		d.wrongKind(n, "a list", "write ["+shorten(n.ast.GetToken().Value)+"]")
+	default:
+		d.wrongKind(n, "a list", `start each entry with "- "`)
 	}
-	for i := range s.Values {
-		visit(i, n.item(i))
-	}
-	return true
 }
 
 // text reads text; a number or a truth value is none.
@@ -202,7 +218,7 @@ func (d *decoder) text(n node, fallback string) (string, bool) {
 	case *ast.LiteralNode:
 		return v.Value.Value, true
 	case *ast.NullNode:
-		d.wrongKind(n, "text", "leave the key out for the default")
+		d.wrongKind(n, "text", emptyHint)
 	case ast.ScalarNode:
 		d.wrongKind(n, "text", "put it in quotes: "+quote(n.ast.GetToken().Value))
 	default:
@@ -245,11 +261,7 @@ func (d *decoder) choice(n node, words ...string) string {
 		return ""
 	}
 	if !slices.Contains(words, s) {
-		hint := "write one of: " + strings.Join(words, ", ")
-		if near, ok := nearest(s, words); ok {
-			hint = "did you mean " + quote(near) + "?"
-		}
-		d.refuse(n, quote(s)+" is not one of: "+strings.Join(words, ", "), hint)
+		d.refuse(n, quote(s)+" is no value of this key", "write one of: "+strings.Join(words, ", "))
 		return ""
 	}
 	return s
@@ -283,14 +295,9 @@ func (d *decoder) integer(n node, least, most, fallback int) int {
 	if !n.given() {
 		return fallback
 	}
-	want := fmt.Sprintf("a whole number from %d to %d", least, most)
-	if !n.number(decimal) {
-		d.wrongKind(n, want, "")
-		return 0
-	}
-	i, err := strconv.Atoi(n.ast.GetToken().Value)
+	i, err := strconv.Atoi(n.digits(decimal))
 	if err != nil || i < least || i > most {
-		d.wrongKind(n, want, "")
+		d.wrongKind(n, fmt.Sprintf("a whole number from %d to %d", least, most), n.unquoteHint(decimal))
 		return 0
 	}
 	return i
@@ -301,34 +308,31 @@ func (d *decoder) number(n node, least, most, fallback float64) float64 {
 	if !n.given() {
 		return fallback
 	}
-	want := fmt.Sprintf("a number from %v to %v", least, most)
-	if !n.number(fraction) {
-		d.wrongKind(n, want, "")
-		return 0
-	}
-	x, err := strconv.ParseFloat(n.ast.GetToken().Value, 64)
+	x, err := strconv.ParseFloat(n.digits(fraction), 64)
 	if err != nil || x < least || x > most {
-		d.wrongKind(n, want, "")
+		d.wrongKind(n, fmt.Sprintf("a number from %v to %v", least, most), n.unquoteHint(fraction))
 		return 0
 	}
 	return x
 }
 
-// number reports whether n is a number that is written as form says.
-func (n node) number(form *regexp.Regexp) bool {
-	switch n.ast.GetToken().Type {
-	case token.IntegerType, token.FloatType, token.OctetIntegerType:
-		return form.MatchString(n.ast.GetToken().Value)
+// digits returns the number that n is, if it is written as form says, and else
+// "".
+func (n node) digits(form *regexp.Regexp) string {
+	t := n.ast.GetToken()
+	switch t.Type {
+	case token.IntegerType, token.FloatType:
+		return form.FindString(t.Value)
 	}
-	return false
+	return ""
 }
 
-// suggest is the hint for an unknown key.
-func suggest(key string, known []string) string {
-	if near, ok := nearest(key, known); ok {
-		return "did you mean " + quote(near) + "?"
+// unquoteHint is for a number that was written as text.
+func (n node) unquoteHint(form *regexp.Regexp) string {
+	if s, ok := n.ast.(*ast.StringNode); ok && form.MatchString(s.Value) {
+		return "write " + s.Value + " without quotes"
 	}
-	return "the keys here are: " + strings.Join(known, ", ")
+	return ""
 }
 
 // nearest finds the word that s may be a slip of.

@@ -12,8 +12,6 @@ import (
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
-
-	"ambit/internal/inert"
 )
 
 // The bounds that keep the YAML parser, which recurses on nesting and on the
@@ -40,7 +38,7 @@ func (d *decoder) document(src []byte) (node, bool) {
 	}
 	tokens := lexer.Tokenize(text)
 	if bad := tokens.InvalidToken(); bad != nil {
-		d.refuseAt(bad.Position.Line, bad.Position.Column, "", "this is not valid YAML: "+inert.Text(bad.Error), "")
+		d.refuseAt(bad.Position.Line, bad.Position.Column, "", notYAML+bad.Error, tabHint(bad.Error))
 		return node{}, false
 	}
 	s := shape{d: d}
@@ -100,14 +98,23 @@ func parse(tokens token.Tokens) (file *ast.File, err error) {
 	return parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 }
 
+const notYAML = "this is not valid YAML: "
+
+func tabHint(message string) string {
+	if strings.Contains(message, `'\t'`) {
+		return "indent with spaces"
+	}
+	return ""
+}
+
 func (d *decoder) syntax(err error) {
 	var se *yaml.SyntaxError
 	if errors.As(err, &se) && se.GetToken() != nil && se.GetToken().Position != nil {
 		p := se.GetToken().Position
-		d.refuseAt(p.Line, p.Column, "", "this is not valid YAML: "+inert.Text(se.GetMessage()), "")
+		d.refuseAt(p.Line, p.Column, "", notYAML+se.GetMessage(), tabHint(se.GetMessage()))
 		return
 	}
-	d.refuseAt(1, 1, "", "this is not valid YAML: "+inert.Text(err.Error()), "")
+	d.refuseAt(1, 1, "", notYAML+err.Error(), "")
 }
 
 // shape walks the tokens once, before the parser sees them. It refuses what the
