@@ -1,0 +1,257 @@
+// Package egress is the forward proxy of one agent: the only door through
+// which its programs reach a network. It opens TLS with the agent's own
+// certificate authority, reads HTTP/1.1 and HTTP/2, asks the gate about every
+// single request, and sends on what is granted; gRPC, WebSocket and
+// server-sent events are streamed both ways. A host with "tls: passthrough" is
+// judged on the name in its ClientHello alone.
+//
+// One name holds for a whole connection: what the program asked DNS or CONNECT
+// for, the SNI, and the Host or :authority of each request must be the same,
+// and the address dialled is one that was resolved for that name and vetted.
+//
+// The way of a request: conn (sniffing, TLS) to http1 or http2 (framing) to
+// judge (names, path, headers, address, gate) to upstream (dialling) and back.
+//
+// Trust: everything that comes from the agent's side is hostile, and so is
+// what an upstream answers. The gate decides; the policy view says how a host
+// is reached; the resolver is believed only as far as the address guard lets
+// it. Whoever holds the CA's key can impersonate any host to this one agent's
+// programs, and to nobody else.
+package egress
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ambit"
+	"ambit/gate"
+	"ambit/policy"
+)
+
+// Endpoints says how a host is reached, and whether any rule names it at all.
+// *policy.Set is one. Its dynamic type must be comparable, and a changed
+// policy must be a different value: that is how the proxy notices.
+type Endpoints interface {
+	// Endpoint is asked with a canonical host (see internal/hostname). A
+	// verdict other than Allow means that no rule names host and port.
+	Endpoint(host string, port uint16) (policy.Endpoint, ambit.Verdict)
+}
+
+// Resolver looks names up. *net.Resolver is one. The host is a canonical name
+// with a trailing dot, so that no search list is applied to it.
+type Resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// Config is what a Proxy needs.
+type Config struct {
+	// Gate decides. Required.
+	Gate *gate.Gate
+	// Endpoints returns the policy in force. It is called for each request and
+	// must be cheap. Required; a nil answer means no endpoint at all.
+	Endpoints func() Endpoints
+	// CA signs the certificates the agent's programs see. Required.
+	CA *CA
+	// Resolver finds addresses. Default: net.DefaultResolver.
+	Resolver Resolver
+	// Roots verify upstream servers. Default: the system's.
+	Roots *x509.CertPool
+	// Never is dialled for no rule, whatever it says: our own listeners.
+	Never []netip.AddrPort
+	// Limits bounds what one agent can take. Zero fields take the defaults.
+	Limits Limits
+	// Log gets what operators of Ambit itself may want to know; never what
+	// the agent sent. Default: nowhere.
+	Log *slog.Logger
+}
+
+// Limits bounds what one agent can take. Zero fields take the defaults.
+type Limits struct {
+	Conns        int           // connections at a time; default 512
+	Requests     int           // requests in flight over all connections; default 1024
+	Streams      uint32        // HTTP/2 streams at a time per connection; default 100
+	HeadBytes    int           // of a request head; default 64 KiB
+	HeadTime     time.Duration // from a head's first byte, or a handshake's, to its end; default 20 s
+	IdleTime     time.Duration // between requests of one connection; default 3 min
+	StreamTime   time.Duration // between two bytes of a body, or until a blocked reader reads on; default 10 min
+	AnswerTime   time.Duration // until the upstream's response head; default 10 min
+	TunnelTime   time.Duration // the same of WebSocket, passthrough, gRPC and server-sent events; default 1 h
+	DialTime     time.Duration // for each of: resolving, connecting, the upstream's handshake; default 10 s
+	AnswerHead   int64         // bytes of an upstream's response head; default 256 KiB
+	Names        int           // resolved names kept; default 1024
+	Certificates int           // leaf certificates kept; default 1024
+}
+
+func (l Limits) withDefaults() Limits {
+	setDefault(&l.Conns, 512)
+	setDefault(&l.Requests, 1024)
+	setDefault(&l.Streams, 100)
+	setDefault(&l.HeadBytes, 64<<10)
+	setDefault(&l.HeadTime, 20*time.Second)
+	setDefault(&l.IdleTime, 3*time.Minute)
+	setDefault(&l.StreamTime, 10*time.Minute)
+	setDefault(&l.AnswerTime, 10*time.Minute)
+	setDefault(&l.TunnelTime, time.Hour)
+	setDefault(&l.DialTime, 10*time.Second)
+	setDefault(&l.AnswerHead, 256<<10)
+	setDefault(&l.Names, 1024)
+	setDefault(&l.Certificates, 1024)
+	return l
+}
+
+func setDefault[T int | int64 | uint32 | time.Duration](v *T, d T) {
+	if *v <= 0 {
+		*v = d
+	}
+}
+
+// Proxy is the egress door of one agent. It is safe for concurrent use.
+type Proxy struct {
+	gate      *gate.Gate
+	endpoints func() Endpoints
+	leaves    *leaves
+	resolver  Resolver
+	roots     *x509.CertPool
+	never     map[netip.AddrPort]bool
+	limits    Limits
+	log       *slog.Logger
+	tls       *tls.Config // of the agent's side
+	buffers   buffers
+
+	ctx      context.Context // ends with Close
+	cancel   context.CancelFunc
+	requests atomic.Int64 // in flight
+	up       atomic.Pointer[upstream]
+
+	mu     sync.Mutex // held for a few instructions
+	closed bool
+	conns  map[net.Conn]struct{}
+	wg     sync.WaitGroup // connections and HTTP/2 handlers; Add only under mu and while not closed
+}
+
+// New returns a proxy that serves whatever is handed to ServeTCP and
+// ServeProxy. It starts nothing.
+func New(c Config) (*Proxy, error) {
+	if c.Gate == nil || c.Endpoints == nil || c.CA == nil {
+		return nil, errors.New("the egress proxy needs a gate, endpoints and a certificate authority")
+	}
+	if c.Roots == nil {
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			return nil, fmt.Errorf("loading the system's certificate authorities, needed to verify upstream servers: %w", err)
+		}
+		c.Roots = roots
+	}
+	if c.Resolver == nil {
+		c.Resolver = net.DefaultResolver
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	p := &Proxy{
+		gate: c.Gate, endpoints: c.Endpoints, resolver: c.Resolver, roots: c.Roots,
+		limits: c.Limits.withDefaults(), log: c.Log,
+		never: make(map[netip.AddrPort]bool, len(c.Never)),
+		conns: make(map[net.Conn]struct{}),
+	}
+	for _, a := range c.Never {
+		p.never[netip.AddrPortFrom(a.Addr().Unmap(), a.Port())] = true
+	}
+	var err error
+	if p.leaves, err = newLeaves(c.CA, p.limits.Certificates); err != nil {
+		return nil, err
+	}
+	p.tls = &tls.Config{
+		MinVersion:                  tls.VersionTLS12,
+		NextProtos:                  []string{"h2", "http/1.1"},
+		GetCertificate:              p.leaves.forHello,
+		DynamicRecordSizingDisabled: true,
+	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p, nil
+}
+
+// Close cuts every connection and waits until all that served them has ended.
+func (p *Proxy) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	conns := make([]net.Conn, 0, len(p.conns))
+	for c := range p.conns {
+		conns = append(conns, c)
+	}
+	p.mu.Unlock()
+	p.cancel()
+	for _, c := range conns {
+		c.Close()
+	}
+	p.wg.Wait()
+	if up := p.up.Load(); up != nil {
+		up.close()
+	}
+	return nil
+}
+
+// enter counts a connection in. The context ends with ctx, with leave or with
+// Close; leave closes the connection.
+func (p *Proxy) enter(ctx context.Context, c net.Conn) (_ context.Context, leave context.CancelFunc, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || len(p.conns) >= p.limits.Conns {
+		if !p.closed {
+			p.log.Warn("refused a connection of the agent: too many at a time", "limit", p.limits.Conns)
+		}
+		c.Close()
+		return nil, nil, false
+	}
+	p.conns[c] = struct{}{}
+	p.wg.Add(1)
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(p.ctx, cancel)
+	unhook := context.AfterFunc(ctx, func() { c.Close() })
+	return ctx, func() {
+		unhook()
+		stop()
+		cancel()
+		c.Close()
+		p.mu.Lock()
+		delete(p.conns, c)
+		p.mu.Unlock()
+		p.wg.Done()
+	}, true
+}
+
+// begin counts something in that may outlive its connection by a moment.
+func (p *Proxy) begin() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.wg.Add(1)
+	return true
+}
+
+// buffers lends out pieces of memory for bodies on their way.
+type buffers struct{ pool sync.Pool }
+
+// bodyBuffer is large enough for two TLS records.
+const bodyBuffer = 32 << 10
+
+func (b *buffers) get() *[]byte {
+	if v, ok := b.pool.Get().(*[]byte); ok {
+		return v
+	}
+	v := make([]byte, bodyBuffer)
+	return &v
+}
+
+func (b *buffers) put(v *[]byte) { b.pool.Put(v) }

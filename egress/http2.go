@@ -1,0 +1,230 @@
+package egress
+
+import (
+	"context"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"ambit"
+)
+
+// serveHTTP2 serves the streams of one connection. c is l.conn, or what puts
+// the bytes that were sniffed back in front of it.
+func (l *link) serveHTTP2(c net.Conn) {
+	_ = l.conn.SetDeadline(time.Time{})
+	limits := &l.p.limits
+	server := &http2.Server{
+		MaxConcurrentStreams: limits.Streams,
+		MaxReadFrameSize:     64 << 10,
+		IdleTimeout:          limits.IdleTime,
+		ReadIdleTimeout:      limits.IdleTime,
+		PingTimeout:          limits.HeadTime,
+		WriteByteTimeout:     limits.StreamTime,
+		CountError:           l.countError,
+	}
+	server.ServeConn(c, &http2.ServeConnOpts{
+		Context: l.ctx,
+		BaseConfig: &http.Server{
+			MaxHeaderBytes: limits.HeadBytes,
+			ErrorLog:       log.New(io.Discard, "", 0),
+		},
+		Handler: http.HandlerFunc(l.serveStream),
+	})
+}
+
+// countError hears of streams that the HTTP/2 server refuses before there is a
+// request: the first sign of each kind of a forged name is logged (N1, H1).
+func (l *link) countError(kind string) {
+	for _, k := range []string{"authority_host_mismatch", "multiple_host_headers", "userinfo_in_authority", "invalid_authority", "bad_connect", "bad_path", "bad_path_method", "too_many_early_resets"} {
+		if !strings.HasSuffix(kind, k) {
+			continue
+		}
+		reason := badRequest("a stream was refused: " + strings.ReplaceAll(k, "_", " "))
+		if k == "authority_host_mismatch" {
+			reason = mismatch("Host field", "something else than :authority", l.to.authority())
+		}
+		if l.p.begin() {
+			go func() { // the server must not wait for the log
+				defer l.p.wg.Done()
+				l.refuse(reason)
+			}()
+		}
+		return
+	}
+}
+
+// serveStream is the http.Handler of one HTTP/2 request.
+func (l *link) serveStream(w http.ResponseWriter, r *http.Request) {
+	if !l.p.begin() {
+		panic(http.ErrAbortHandler) // how a handler resets its stream
+	}
+	defer l.p.wg.Done()
+	grpc := isGRPC(r.Header)
+	c := call{method: r.Method, target: r.RequestURI, authority: r.Host, hasHost: true, header: r.Header}
+	a, f := l.p.admitOne(r.Context(), &l.to, &c)
+	if f != nil {
+		writeRefusal(w, f, grpc)
+		return
+	}
+	defer l.p.requests.Add(-1)
+	s := stream{l: l, a: a, w: w, r: r, grpc: grpc}
+	if !s.run() {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func writeRefusal(w http.ResponseWriter, f *refusal, grpc bool) {
+	for name, values := range f.header(grpc) {
+		w.Header()[name] = values
+	}
+	if grpc {
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	w.WriteHeader(f.status)
+	_, _ = w.Write(f.body()) // whoever hung up is not told
+}
+
+// stream is one granted HTTP/2 request and its answer.
+type stream struct {
+	l    *link
+	a    *admitted
+	w    http.ResponseWriter
+	r    *http.Request
+	grpc bool
+	idle idleTimer
+	in   int64
+}
+
+// run returns false if the stream must be reset, because what was sent is not
+// whole.
+func (s *stream) run() bool {
+	start := time.Now()
+	var o ambit.Outcome
+	body := &countedBody{src: s.r.Body, idle: &s.idle}
+	ctx, cancel := context.WithCancel(s.r.Context())
+	defer func() {
+		o.BytesOut, o.BytesIn, o.Duration = body.n.Load(), s.in, time.Since(start)
+		s.a.grant.Finish(o)
+	}()
+	defer cancel()
+	s.idle.start(s.l.p.limits.AnswerTime, func() {
+		cancel()
+		// In the past: resets the stream, so that no Write waits any longer.
+		_ = http.NewResponseController(s.w).SetWriteDeadline(time.Unix(1, 0))
+	})
+	defer s.idle.stop()
+	q := outgoing(s.a.grant.Request(), &s.l.to)
+	q.Header = s.r.Header
+	if s.r.ContentLength != 0 {
+		q.Body, q.ContentLength = body, s.r.ContentLength
+	}
+	transport := s.a.up.h2
+	if s.l.to.scheme == "http" {
+		transport = s.a.up.h2c
+	}
+	resp, err := transport.RoundTrip(q.WithContext(ctx))
+	if err != nil {
+		o.Error = oneLine(err)
+		if s.r.Context().Err() == nil {
+			writeRefusal(s.w, failed(err, s.a.grant.Event()), s.grpc)
+		}
+		return true
+	}
+	defer resp.Body.Close()
+	o.Status = resp.StatusCode
+	s.idle.start(s.l.p.patience(resp.Header), s.idle.fire)
+	if err := s.answer(resp); err != nil {
+		o.Error = oneLine(err)
+		return false
+	}
+	return true
+}
+
+// answer passes head, body and trailers on.
+func (s *stream) answer(resp *http.Response) error {
+	dropNamed(resp.Header)
+	h := s.w.Header()
+	for name, values := range resp.Header {
+		if responseFate(name) == pass {
+			h[name] = values
+		}
+	}
+	if v := resp.Header["Content-Length"]; len(v) == 1 {
+		h["Content-Length"] = v
+	}
+	if resp.StatusCode < 200 {
+		return errBadAnswer
+	}
+	s.w.WriteHeader(resp.StatusCode)
+	if resp.Body != http.NoBody && s.r.Method != http.MethodHead {
+		if err := s.copy(resp); err != nil {
+			return err
+		}
+	}
+	for name, values := range resp.Trailer {
+		if responseFate(name) == pass {
+			h[http.TrailerPrefix+name] = values
+		}
+	}
+	return nil
+}
+
+// copy passes a body on, each piece as it comes unless its end is in sight.
+func (s *stream) copy(resp *http.Response) error {
+	flow := http.NewResponseController(s.w)
+	streaming := resp.ContentLength < 0
+	if streaming {
+		if err := flow.Flush(); err != nil {
+			return err
+		}
+	}
+	buffer := s.l.p.buffers.get()
+	defer s.l.p.buffers.put(buffer)
+	for {
+		n, err := resp.Body.Read(*buffer)
+		if n > 0 {
+			s.idle.moved()
+			s.in += int64(n)
+			if _, err := s.w.Write((*buffer)[:n]); err != nil {
+				return err
+			}
+			if streaming && err == nil {
+				if err := flow.Flush(); err != nil {
+					return err
+				}
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// countedBody is the agent's body on its way up.
+type countedBody struct {
+	src  io.ReadCloser
+	idle *idleTimer
+	n    atomic.Int64
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.src.Read(p)
+	b.n.Add(int64(n))
+	if n > 0 {
+		b.idle.moved()
+	}
+	return n, err
+}
+
+func (b *countedBody) Close() error { return b.src.Close() }

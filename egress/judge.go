@@ -1,0 +1,225 @@
+package egress
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"ambit"
+	"ambit/gate"
+	"ambit/internal/dialguard"
+	"ambit/internal/hostname"
+	"ambit/internal/urlpath"
+	"ambit/policy"
+)
+
+// origin is what a connection is for: the one name that everything on it must
+// agree with.
+type origin struct {
+	scheme string // "https", "http"; "tls" before it is known what to do with it
+	host   string // canonical
+	port   uint16
+	intent string // as stated for the connection
+}
+
+func (o *origin) request(action ambit.Action) *ambit.Request {
+	return &ambit.Request{Action: action, Scheme: o.scheme, Host: o.host, Port: o.port, Intent: o.intent}
+}
+
+// authority is the host with its port, for dialling.
+func (o *origin) authority() string {
+	port := strconv.Itoa(int(o.port))
+	if strings.IndexByte(o.host, ':') >= 0 {
+		return "[" + o.host + "]:" + port
+	}
+	return o.host + ":" + port
+}
+
+// field is the Host or :authority that the upstream is sent.
+func (o *origin) field() string {
+	if o.scheme == "https" && o.port == 443 || o.scheme == "http" && o.port == 80 {
+		if strings.IndexByte(o.host, ':') >= 0 {
+			return "[" + o.host + "]"
+		}
+		return o.host
+	}
+	return o.authority()
+}
+
+// call is one HTTP request as the agent sent it. Both protocols make one.
+type call struct {
+	method    string
+	target    string // origin form
+	authority string // Host or :authority; "" only if hasHost is false
+	hasHost   bool
+	upgrade   bool // of whatever kind
+	header    http.Header
+}
+
+// admitted is a call that was granted.
+type admitted struct {
+	grant *gate.Grant
+	up    *upstream
+}
+
+// admitOne is judge within the bound of requests in flight. Who gets admitted
+// counts the request out when it has ended.
+func (p *Proxy) admitOne(ctx context.Context, o *origin, c *call) (*admitted, *refusal) {
+	if p.requests.Add(1) > int64(p.limits.Requests) {
+		p.requests.Add(-1)
+		r := o.request(ambit.ActionConnect)
+		return nil, p.deny(ctx, r, http.StatusServiceUnavailable, ambit.Reason{
+			Code: "too-busy", Text: "this agent has too many requests in flight", Remedy: "let some of them end first",
+		})
+	}
+	a, f := p.judge(ctx, o, c)
+	if f != nil {
+		p.requests.Add(-1)
+	}
+	return a, f
+}
+
+// judge turns a call into a request, asks the gate and spends the grant. It
+// takes out of the call's header what may not leave.
+func (p *Proxy) judge(ctx context.Context, o *origin, c *call) (*admitted, *refusal) {
+	r := o.request(ambit.ActionHTTP)
+	r.Method = c.method
+	if f := p.sameName(ctx, o, c, r); f != nil {
+		return nil, f
+	}
+	if f := p.canonical(ctx, c, r); f != nil {
+		return nil, f
+	}
+	if c.upgrade {
+		if !isWebSocket(c) {
+			return nil, p.deny(ctx, r, http.StatusBadRequest, badRequest("the only upgrade there is here is to WebSocket version 13"))
+		}
+		r.Action = ambit.ActionWebSocket
+		delete(c.header, "Sec-Websocket-Extensions") // no frame is compressed (H3)
+	}
+	intent, ok := cleanRequest(c.header)
+	if intent != "" {
+		r.Intent = intent
+	}
+	if !ok {
+		return nil, p.deny(ctx, r, http.StatusBadRequest, ambit.Reason{
+			Code: "forged-header", Text: "the request has a header field in Ambit's name other than one Ambit-Intent",
+			Remedy: "this is for the program that sent it to mend; no rule can allow it",
+		})
+	}
+	r.Header = c.header
+	return p.admit(ctx, r)
+}
+
+// sameName holds every request to the name of its connection (N1, N3, N6).
+func (p *Proxy) sameName(ctx context.Context, o *origin, c *call, r *ambit.Request) *refusal {
+	if !c.hasHost || c.authority == o.host && (o.scheme == "https" && o.port == 443 || o.scheme == "http" && o.port == 80) {
+		return nil
+	}
+	fallback := uint16(443)
+	if o.scheme == "http" {
+		fallback = 80
+	}
+	host, port, err := hostname.SplitHostPort(c.authority, fallback)
+	if err != nil {
+		return p.deny(ctx, r, http.StatusBadRequest, badRequest(err.Error()))
+	}
+	if host != o.host || port != o.port {
+		return p.deny(ctx, r, http.StatusMisdirectedRequest, mismatch("Host", c.authority, o.authority()))
+	}
+	return nil
+}
+
+// canonical makes path and query canonical (N4, N8).
+func (p *Proxy) canonical(ctx context.Context, c *call, r *ambit.Request) *refusal {
+	if c.method == http.MethodConnect {
+		return p.deny(ctx, r, http.StatusBadRequest, badRequest("there is no CONNECT inside a connection to a host"))
+	}
+	if c.target == "" || c.target[0] != '/' {
+		return p.deny(ctx, r, http.StatusBadRequest, badRequest("the request target is not a path"))
+	}
+	path, query, _ := strings.Cut(c.target, "?")
+	canonical, err := urlpath.Canonical(path)
+	if err == nil {
+		r.Path, r.RawQuery = canonical, query
+		err = checkQuery(query)
+	}
+	if err != nil {
+		r.RawQuery = ""
+		return p.deny(ctx, r, http.StatusBadRequest, badRequest(err.Error()+": "+short(c.target)))
+	}
+	return nil
+}
+
+// checkQuery refuses what no query has: anything but visible ASCII, "#", and a
+// "%" without two hexadecimal digits.
+func checkQuery(q string) error {
+	for i := 0; i < len(q); i++ {
+		switch c := q[i]; {
+		case c <= ' ' || c >= 0x7f || c == '#':
+			return errors.New("the query has a character that must be percent-encoded")
+		case c == '%' && (i+2 >= len(q) || !isHex(q[i+1]) || !isHex(q[i+2])):
+			return errors.New(`the query has a "%" without two hexadecimal digits`)
+		}
+	}
+	return nil
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+// admit asks the gate. The address is looked up and vetted before, so that a
+// refusal of it is part of the decision; only a name that a rule allows is
+// ever looked up.
+func (p *Proxy) admit(ctx context.Context, r *ambit.Request) (*admitted, *refusal) {
+	up := p.upstream()
+	ep, v := up.ends.Endpoint(r.Host, r.Port)
+	var door *ambit.Verdict
+	if v.Decision == ambit.Allow {
+		door = p.vet(ctx, up, r, ep)
+	}
+	grant, err := p.gate.CheckWith(ctx, r, door)
+	if err != nil {
+		return nil, refused(err)
+	}
+	if err := grant.Use(); err != nil {
+		return nil, refused(err)
+	}
+	if p.upstream() != up {
+		// Granted by one policy, vetted by another: nothing was sent.
+		grant.Finish(ambit.Outcome{Error: "the policy changed at this moment"})
+		seq := grant.Event()
+		return nil, &refusal{status: http.StatusServiceUnavailable, event: &seq, verdict: ambit.Verdict{Reason: ambit.Reason{
+			Code: "policy-changed", Text: "the policy changed while this was decided", Remedy: "send it again",
+		}}, denied: true}
+	}
+	return &admitted{grant: grant, up: up}, nil
+}
+
+// vet returns the denied verdict for an address that may not be dialled, nil
+// if there is none. A name that cannot be resolved is not refused: the call
+// is granted and fails (S1, S2).
+func (p *Proxy) vet(ctx context.Context, up *upstream, r *ambit.Request, ep policy.Endpoint) *ambit.Verdict {
+	addrs, err := up.addrs(ctx, r.Host, ep)
+	var guard *dialguard.Error
+	if errors.As(err, &guard) {
+		reason := guard.Reason()
+		if !hostname.IsIP(r.Host) {
+			reason.Text = r.Host + ": " + reason.Text
+		}
+		return &ambit.Verdict{Rule: ep.Rule, Reason: reason}
+	}
+	if len(p.never) == 0 {
+		return nil
+	}
+	for _, a := range addrs {
+		if err := p.reserved(netip.AddrPortFrom(a, r.Port)); err != nil {
+			return &ambit.Verdict{Rule: ep.Rule, Reason: ambit.Reason{Code: "private-address", Text: err.Error() + " and is never dialled for an agent"}}
+		}
+	}
+	return nil
+}
