@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -209,7 +210,7 @@ func (l *Log) gather() wake {
 	if len(w.batch) > 0 {
 		arm(retryAfter)
 	}
-	waiting := false
+	waiting, yielded := false, false
 	for {
 		queue := l.queue
 		if len(w.batch) >= maxBatch {
@@ -224,8 +225,13 @@ func (l *Log) gather() wake {
 				w.batch = append(w.batch, it)
 				continue
 			default:
+			}
+			if yielded {
 				return forWaiter
 			}
+			yielded = true
+			runtime.Gosched() // whom the last commit woke may have something: one fsync for all
+			continue
 		}
 		select {
 		case it := <-queue:
