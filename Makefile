@@ -6,9 +6,6 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .PHONY: help demo build cross test lint bench fuzz clean
 
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
-
 # In CI a skipped test is a failure.
 ifeq ($(CI),true)
 export AMBIT_TEST_STRICT := 1
@@ -21,12 +18,12 @@ demo: build ## build, then run the demonstration: an agent at work, and attacked
 	@bin/ambit demo
 
 build: ## build bin/ambit, one static binary
-	@$(GOBUILD) -o bin/ambit ./cmd/ambit
+	@scripts/build bin/ambit
 
 cross: ## build dist/: linux on amd64 and arm64, and the client commands for macOS
-	@GOOS=linux GOARCH=amd64 $(GOBUILD) -o dist/ambit-linux-amd64 ./cmd/ambit
-	@GOOS=linux GOARCH=arm64 $(GOBUILD) -o dist/ambit-linux-arm64 ./cmd/ambit
-	@GOOS=darwin GOARCH=arm64 $(GOBUILD) -o dist/ambit-darwin-arm64 ./cmd/ambit
+	@GOOS=linux GOARCH=amd64 scripts/build dist/ambit-linux-amd64
+	@GOOS=linux GOARCH=arm64 scripts/build dist/ambit-linux-arm64
+	@GOOS=darwin GOARCH=arm64 scripts/build dist/ambit-darwin-arm64
 
 test: ## install what the tests need (as root), then run them all
 	@scripts/setup-tests
