@@ -108,7 +108,7 @@ func matchSegment(glob, s string) bool {
 type pathIndex map[string][]*rule
 
 // indexFrom is the number of rules from which an index is worth its memory.
-const indexFrom = 16
+const indexFrom = 4
 
 func newPathIndex(rules []*rule) pathIndex {
 	if len(rules) < indexFrom {

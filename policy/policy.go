@@ -138,8 +138,11 @@ func (s *Set) Endpoint(host string, port uint16) (Endpoint, ambit.Verdict) {
 }
 
 // Ports returns the ports of all rules for host, sorted. It is empty if the
-// name is to be refused.
+// name is to be refused, as is one that is not canonical.
 func (s *Set) Ports(host string) []uint16 {
+	if name, err := hostname.Canonical(host); err != nil || name != host {
+		return nil
+	}
 	var ports []uint16
 	for h := range s.hosts(host) {
 		for _, d := range h.doors {
