@@ -76,9 +76,16 @@ func RunArgs(dir string) []string {
 }
 
 // ExecArgs is the argument vector that runs another process in the computer;
-// process is a file or /proc/self/fd/N that has its specs.Process as JSON.
-func ExecArgs(dir, process string) []string {
-	return append(append([]string{"runsc"}, globalFlags(dir)...), "exec", "--process="+process, id)
+// process is a file or /proc/self/fd/N that has its specs.Process as JSON. Once
+// it runs, pidFile has its process id inside.
+func ExecArgs(dir, process, pidFile string) []string {
+	return append(append([]string{"runsc"}, globalFlags(dir)...),
+		"exec", "--process="+process, "--internal-pid-file="+pidFile, id)
+}
+
+// KillProcessArgs sends a signal to one process inside.
+func KillProcessArgs(dir string, pid int, signal string) []string {
+	return append(append([]string{"runsc"}, globalFlags(dir)...), "kill", "--pid="+strconv.Itoa(pid), id, signal)
 }
 
 // KillArgs sends a signal to init, which ends the program and the computer.
@@ -137,7 +144,7 @@ func Process(s *sandbox.Spec, argv, env []string, dir string, tty bool) *specs.P
 
 // Prepare writes the bundle of s. What an earlier computer left in s.Dir is
 // removed first, but for images.
-func Prepare(ctx context.Context, s *sandbox.Spec, progress io.Writer) error {
+func Prepare(_ context.Context, s *sandbox.Spec) error {
 	l := layout(s.Dir)
 	for _, old := range []string{l.bundle(), l.rootfs(), l.etc(), l.ambit(), l.state(), l.pid(), l.log()} {
 		if err := os.RemoveAll(old); err != nil {
@@ -149,7 +156,7 @@ func Prepare(ctx context.Context, s *sandbox.Spec, progress io.Writer) error {
 			return fmt.Errorf("making the computer's folders: %w", err)
 		}
 	}
-	mounts, root, err := prepareImage(ctx, s, progress)
+	mounts, root, err := prepareImage(s)
 	if err != nil {
 		return err
 	}
@@ -305,7 +312,7 @@ func Supported(ctx context.Context) error {
 	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
 		return fmt.Errorf("computers need an amd64 or arm64 machine; this is %s", runtime.GOARCH)
 	}
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", "launch", "--probe")
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", "launch", "--probe-child")
 	cmd.SysProcAttr = probeAttr()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("this machine does not let an ordinary user make a user namespace (%w%s), which every computer needs.\n%s", err, trimmed(out), userNamespaceRemedy())

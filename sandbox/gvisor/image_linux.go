@@ -1,7 +1,6 @@
 package gvisor
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
@@ -33,7 +32,7 @@ var etcFromHost = []string{
 }
 
 // prepareImage makes the computer's root and says what is mounted on it.
-func prepareImage(ctx context.Context, s *sandbox.Spec, progress io.Writer) ([]specs.Mount, string, error) {
+func prepareImage(s *sandbox.Spec) ([]specs.Mount, string, error) {
 	switch {
 	case s.Image == "host":
 		return folderRoot(s, "/", true)
@@ -44,7 +43,6 @@ func prepareImage(ctx context.Context, s *sandbox.Spec, progress io.Writer) ([]s
 	if err != nil {
 		return nil, "", err
 	}
-	fmt.Fprintf(progress, "image %s is here\n", s.Image)
 	r, err := os.OpenRoot(root)
 	if err != nil {
 		return nil, "", fmt.Errorf("opening the image: %w", err)
@@ -56,7 +54,7 @@ func prepareImage(ctx context.Context, s *sandbox.Spec, progress io.Writer) ([]s
 		}
 	}
 	passwd, group := readSmall(r, "etc/passwd"), readSmall(r, "etc/group")
-	return nil, root, writeEtc(ctx, s, r, "etc", passwd, group)
+	return nil, root, writeEtc(s, r, "etc", passwd, group)
 }
 
 // folderRoot makes a root of empty folders, on which the top-level folders of
@@ -96,7 +94,7 @@ func folderRoot(s *sandbox.Spec, from string, host bool) ([]specs.Mount, string,
 	if !host {
 		passwd, group = readSmall(r, "passwd"), readSmall(r, "group")
 	}
-	if err := writeEtc(context.Background(), s, r, ".", passwd, group); err != nil {
+	if err := writeEtc(s, r, ".", passwd, group); err != nil {
 		return nil, "", err
 	}
 	mounts = append(mounts, specs.Mount{Destination: "/etc", Type: "bind", Source: l.etc(), Options: []string{"ro", "rbind", "nosuid", "nodev"}})
@@ -208,7 +206,7 @@ func copyEntry(src, dst string, e fs.DirEntry, left *int64) error {
 }
 
 // writeEtc writes the files of /etc that Ambit decides; dir is /etc within r.
-func writeEtc(_ context.Context, s *sandbox.Spec, r *os.Root, dir, passwd, group string) error {
+func writeEtc(s *sandbox.Spec, r *os.Root, dir, passwd, group string) error {
 	roots := hostRoots() + "\n" + s.CA
 	policy, err := browserPolicy(s.CA)
 	if err != nil {

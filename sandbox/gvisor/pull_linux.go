@@ -62,7 +62,7 @@ func pulled(s *sandbox.Spec) (string, error) {
 // Pull fetches the image of s and unpacks it. The registry's answer is checked
 // against the digest; an image is complete or not there. A crash leaves a
 // folder with another name, which the next Pull removes.
-func Pull(ctx context.Context, s *sandbox.Spec, progress io.Writer) error {
+func Pull(ctx context.Context, s *sandbox.Spec) error {
 	dir, ref, err := imageDir(s)
 	if err != nil {
 		return err
@@ -71,7 +71,6 @@ func Pull(ctx context.Context, s *sandbox.Spec, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(progress, "pulling %s\n", s.Image)
 	img, err := remote.Image(ref, remote.WithContext(ctx), remote.WithTransport(transport),
 		remote.WithPlatform(v1.Platform{OS: "linux", Architecture: goarch()}))
 	if err != nil {
