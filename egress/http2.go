@@ -115,7 +115,8 @@ func (s *stream) run() bool {
 		s.a.grant.Finish(o)
 	}()
 	defer cancel()
-	s.idle.start(s.l.p.limits.AnswerTime, func() {
+	// The transport answers for a host that is silent; this is for the rest.
+	s.idle.start(s.l.p.limits.AnswerTime+s.l.p.limits.HeadTime, func() {
 		cancel()
 		// In the past: resets the stream, so that no Write waits any longer.
 		_ = http.NewResponseController(s.w).SetWriteDeadline(time.Unix(1, 0))

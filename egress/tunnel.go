@@ -38,7 +38,13 @@ func (t *idleTimer) run() {
 	}
 }
 
-func (t *idleTimer) moved() { t.timer.Reset(t.after) }
+func (t *idleTimer) moved() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.fire != nil {
+		t.timer.Reset(t.after)
+	}
+}
 
 func (t *idleTimer) stop() {
 	t.mu.Lock()
