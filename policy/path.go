@@ -104,25 +104,29 @@ func matchSegment(glob, s string) bool {
 
 // pathIndex finds the rules whose patterns can match a path: by the text up to
 // the last slash before the first "*", or the whole text if there is none, or
-// "" for a rule without patterns.
-type pathIndex map[string][]*rule
+// "" for a rule without patterns. Lists are in the manifest's order.
+type pathIndex struct {
+	byKey   map[string][]*rule // nil if there are too few rules for an index
+	longest int                // length of the longest key, so that a long path costs no more
+}
 
 // indexFrom is the number of rules from which an index is worth its memory.
 const indexFrom = 4
 
-func newPathIndex(rules []*rule) pathIndex {
+func newPathIndex(rules []*rule) (x pathIndex) {
 	if len(rules) < indexFrom {
-		return nil
+		return x
 	}
-	x := make(pathIndex)
+	x.byKey = make(map[string][]*rule)
 	for _, r := range rules {
 		if len(r.paths) == 0 {
-			x[""] = append(x[""], r)
+			x.byKey[""] = append(x.byKey[""], r)
 		}
 		for i := range r.paths {
 			key := r.paths[i].key()
-			if have := x[key]; len(have) == 0 || have[len(have)-1] != r {
-				x[key] = append(have, r)
+			x.longest = max(x.longest, len(key))
+			if have := x.byKey[key]; len(have) == 0 || have[len(have)-1] != r {
+				x.byKey[key] = append(have, r)
 			}
 		}
 	}
@@ -136,28 +140,24 @@ func (p *pattern) key() string {
 	return p.text
 }
 
-// maxKeys bounds the look-ups for one path. Deeper paths, which only a hostile
-// program sends, are compared with every rule of the door.
-const maxKeys = 64
-
-// candidates yields the lists of rules that can match path, each in the
-// manifest's order.
+// candidates yields the lists of rules that can match path.
 func (d *door) candidates(path string) func(yield func([]*rule) bool) {
 	return func(yield func([]*rule) bool) {
-		if d.paths == nil || strings.Count(path, "/") > maxKeys {
+		keys := d.paths.byKey
+		if keys == nil {
 			yield(d.rules)
 			return
 		}
-		if !yield(d.paths[""]) {
+		if !yield(keys[""]) {
 			return
 		}
-		for i := 0; i < len(path); i++ {
-			if path[i] == '/' && !yield(d.paths[path[:i+1]]) {
+		for i := 0; i < min(len(path), d.paths.longest); i++ {
+			if path[i] == '/' && !yield(keys[path[:i+1]]) {
 				return
 			}
 		}
-		if path[len(path)-1] != '/' {
-			yield(d.paths[path])
+		if len(path) <= d.paths.longest && path[len(path)-1] != '/' {
+			yield(keys[path])
 		}
 	}
 }

@@ -110,7 +110,7 @@ type door struct {
 	port  uint16
 	reach *Endpoint // without Rule; the same pointer if and only if it is equal
 	rules []*rule   // in the manifest's order, never empty
-	paths pathIndex // nil if there are few rules
+	paths pathIndex // of rules
 }
 
 // Endpoint says how host and port are reached, before any request is seen. The

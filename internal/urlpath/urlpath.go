@@ -45,8 +45,8 @@ const MaxLength = 8192
 
 // Canonical returns the canonical form of the path of a request target in
 // origin form, without its query. It is idempotent, and does not allocate when
-// raw is canonical already. The error continues to a sentence for a person and
-// does not quote the path.
+// raw is canonical already. The error is a sentence for a person that does not
+// quote the path.
 func Canonical(raw string) (string, error) { return canonical(raw, false) }
 
 // Pattern is Canonical for the path pattern of a rule, in which "*" stays what
@@ -69,6 +69,9 @@ func canonical(raw string, pattern bool) (string, error) {
 	if raw == "" || raw[0] != '/' {
 		return "", errors.New("the path does not start with a slash")
 	}
+	if isSimple(raw, pattern) {
+		return raw, nil
+	}
 	path, err := normalise(raw, pattern)
 	if err != nil {
 		return "", err
@@ -87,6 +90,20 @@ func canonical(raw string, pattern bool) (string, error) {
 		}
 	}
 	return path, nil
+}
+
+// isSimple knows most canonical paths at a glance: nothing encoded, no segment
+// that is empty or starts with a dot. What it does not know is looked at again.
+func isSimple(raw string, pattern bool) bool {
+	before := byte(0)
+	for i := 0; i < len(raw); i++ {
+		c := raw[i]
+		if !plain(c, pattern) || before == '/' && (c == '/' || c == '.') {
+			return false
+		}
+		before = c
+	}
+	return true
 }
 
 // normalise decodes what is encoded without need and encodes what is raw
@@ -261,11 +278,12 @@ func unreserved(c byte) bool {
 // plain says whether c stays raw: a slash, or a pchar of RFC 3986 section 3.3
 // other than ";", and "*" in patterns only.
 func plain(c byte, pattern bool) bool {
+	if unreserved(c) {
+		return true
+	}
 	switch c {
 	case '/', ':', '@', '!', '$', '&', '\'', '(', ')', '+', ',', '=':
 		return true
-	case '*':
-		return pattern
 	}
-	return unreserved(c)
+	return c == '*' && pattern
 }
