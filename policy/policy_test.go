@@ -410,3 +410,49 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 		t.Errorf("Endpoint allocates %v times", n)
 	}
 }
+
+// With enough rules for an index, paths without a star are still found, the
+// longest among them too, and the first rule of the manifest is the one named.
+func TestManyPathsOfOneHost(t *testing.T) {
+	var rules []policy.Rule
+	for i := range 50 {
+		rules = append(rules, policy.Rule{Label: fmt.Sprint("rule ", i), Host: "api.example", Paths: []string{fmt.Sprintf("/p%02d", i%40), fmt.Sprintf("/p%02d", i%40)}})
+	}
+	s := compile(t, rules...)
+	for i := range 40 {
+		if v := wantCode(t, s, get("api.example", 443, fmt.Sprintf("/p%02d", i)), ""); v.Rule != fmt.Sprint("rule ", i) {
+			t.Errorf("path %d is allowed by %s", i, v.Rule)
+		}
+	}
+	wantCode(t, s, get("api.example", 443, "/p40"), "path-not-allowed")
+	wantCode(t, s, get("api.example", 443, "/p00/"), "path-not-allowed")
+	wantCode(t, s, get("api.example", 443, "/"+strings.Repeat("p00/", 2000)), "path-not-allowed")
+}
+
+// Whatever the agent sends, Decide answers without a panic and in characters
+// that do nothing to a terminal, and never allows a host without a rule.
+func FuzzDecide(f *testing.F) {
+	f.Add("http", "https", "GET", "api.example", uint16(443), "/v1/a%2Fb", "t=1&t[]=2", "X_Tenant", "1")
+	f.Add("websocket", "http", "CONNECT", "x.wild.example", uint16(80), "/", "", "", "")
+	f.Add("passthrough", "tls", "", "1.2.3.4", uint16(443), "", "%", "X-Http-Method", "PUT")
+	rules := []policy.Rule{
+		{Host: "api.example", Paths: []string{"/v1/**", "/*/x*y/**/z"}, Query: map[string][]string{"t": {"1"}}, Headers: map[string][]string{"X-Tenant": {"1"}}},
+		{Host: "*.wild.example", TLS: policy.None, WebSocket: true},
+		{Host: "*.wild.example", Methods: []string{"GET"}},
+	}
+	s, err := policy.Compile(policy.Egress{Rules: rules})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, action, scheme, method, host string, port uint16, path, query, field, value string) {
+		r := &ambit.Request{Action: ambit.Action(action), Scheme: scheme, Method: method, Host: host, Port: port, Path: path, RawQuery: query, Header: http.Header{field: {value}}}
+		v := s.Decide(r)
+		checkInert(t, v)
+		if v.Decision == ambit.Allow && host != "api.example" && !strings.HasSuffix(host, ".wild.example") {
+			t.Fatalf("%+v is allowed by %s", r, v.Rule)
+		}
+		_, ev := s.Endpoint(host, port)
+		checkInert(t, ev)
+		s.Ports(host)
+	})
+}
