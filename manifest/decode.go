@@ -96,7 +96,52 @@ func (d *decoder) egress(n node) Egress {
 	d.list(f["allow"], func(i int, item node) {
 		e.Allow = append(e.Allow, d.rule(i, item))
 	})
+	d.agree(f["allow"], e.Allow)
 	return e
+}
+
+// agree refuses rules for the same host and port that want the connection made
+// in different ways: before there is a request, nothing tells which is meant.
+func (d *decoder) agree(n node, rules []Rule) {
+	type endpoint struct {
+		host string
+		port uint16
+	}
+	first := make(map[endpoint]*Rule, len(rules))
+	for i := range rules {
+		r := &rules[i]
+		for _, port := range r.Ports {
+			if r.Host == "" || r.TLS == "" || port == 0 {
+				continue // refused already
+			}
+			other := first[endpoint{r.Host, port}]
+			if other == nil {
+				first[endpoint{r.Host, port}] = r
+				continue
+			}
+			if key := difference(r, other); key != "" {
+				d.refuse(n.item(i), fmt.Sprintf("differs in %s from %s, which is for the same host and port %d", key, other.Label(), port),
+					"a connection can be made in one way only: write the same "+key+" in both")
+				break
+			}
+		}
+	}
+}
+
+// difference names the key in which two rules want a connection made in
+// different ways.
+func difference(a, b *Rule) string {
+	switch {
+	case a.TLS != b.TLS:
+		return "tls"
+	case a.Private != b.Private:
+		return "private"
+	case !slices.Equal(a.Resolve, b.Resolve):
+		return "resolve"
+	case a.CA != b.CA:
+		return "ca"
+	}
+	return ""
 }
 
 func (d *decoder) audit(n node) Audit {

@@ -206,6 +206,7 @@ func TestLarge(t *testing.T) {
 	fill := func(head, unit, tail string) string {
 		return head + strings.Repeat(unit, (MaxSize-len(head)-len(tail))/len(unit)) + tail
 	}
+	some := func(head, unit, tail string) string { return head + strings.Repeat(unit, 20_000) + tail }
 	const head = "ambit: v1\nname: a\n"
 	t.Run("a hundred thousand rules", func(t *testing.T) {
 		m := mustParse(t, "{ambit: v1,name: a,egress: {allow: ["+strings.Repeat("{host: a},", 100_000)+"]}}")
@@ -223,24 +224,24 @@ func TestLarge(t *testing.T) {
 	}
 	for name, src := range map[string]string{
 		"wrong rules":       fill(head+"egress: {allow: [", "{hots: 1},", "]}"),
-		"scalars":           fill(head+"egress: {allow: [", "a,", "]}"),
-		"aliases":           fill(head+"egress: {allow: [", "*a,", "]}"),
+		"scalars":           some(head+"egress: {allow: [", "a,", "]}"),
+		"aliases":           some(head+"egress: {allow: [", "*a,", "]}"),
 		"keys":              fill(head, "k: v\n", ""),
-		"same keys in flow": fill("{", "k: v,", "}"),
+		"same keys in flow": some("{", "k: v,", "}"),
 		"dashes":            fill(head+"egress:\n  allow:\n", "  -\n", ""),
-		"dashes in a row":   fill("", "- ", ""),
+		"dashes in a row":   some("", "- ", ""),
 		"empty values":      fill(head+"egress:\n  allow:\n", "  - host:\n", ""),
 		"flow keys":         fill("[", "{a},", "]"),
-		"brackets":          fill("", "[", ""),
-		"open quote":        fill(head+"description: \"", "a\n", ""),
-		"plain lines":       fill(head+"description: a", "\n a", ""),
-		"literal":           fill(head+"description: |\n", " a\n", ""),
-		"escapes":           fill(head+"description: \"", `\n`, "\""),
-		"documents":         fill("", "---\n", ""),
-		"questions":         fill("", "? ", ""),
-		"anchors":           fill(head+"egress: {allow: [", "&a b,", "]}"),
-		"tags":              fill(head+"egress: {allow: [", "!a b,", "]}"),
-		"colons":            fill("", "a: ", ""),
+		"brackets":          some("", "[", ""),
+		"open quote":        some(head+"description: \"", "a\n", ""),
+		"plain lines":       some(head+"description: a", "\n a", ""),
+		"literal":           some(head+"description: |\n", " a\n", ""),
+		"escapes":           some(head+"description: \"", `\n`, "\""),
+		"documents":         some("", "---\n", ""),
+		"questions":         some("", "? ", ""),
+		"anchors":           some(head+"egress: {allow: [", "&a b,", "]}"),
+		"tags":              some(head+"egress: {allow: [", "!a b,", "]}"),
+		"colons":            some("", "a: ", ""),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := Parse("m.yaml", []byte(src)); err == nil {
