@@ -2,6 +2,7 @@ package egress_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -294,6 +296,7 @@ func newShop(t testing.TB, h http.HandlerFunc) *shop {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
 	s.EnableHTTP2 = true
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes that fail on purpose
 	ca, err := egress.NewCA("upstreams")
 	if err != nil {
 		t.Fatal(err)
@@ -373,6 +376,26 @@ func parse(t testing.TB, s string) *http.Response {
 	if err != nil {
 		t.Fatalf("%v in %q", err, s)
 	}
+	return resp
+}
+
+// ask sends one request and returns its answer with the whole body.
+func ask(t testing.TB, c net.Conn, request string) *http.Response {
+	t.Helper()
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(c, request); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatalf("%v for %q", err, request)
+	}
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(b))
 	return resp
 }
 

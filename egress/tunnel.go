@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -79,6 +80,9 @@ func (l *link) tunnel(from io.Reader, up io.ReadWriteCloser) (out, in int64, err
 		}
 	}()
 	in, err = l.pump(l.conn, up, &idle)
+	if errors.Is(err, syscall.EPIPE) {
+		err = nil // the agent left without waiting for the host's goodbye
+	}
 	if !halfClose(l.conn, err) {
 		cut()
 	}

@@ -1,0 +1,200 @@
+package egress_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"ambit"
+	"ambit/egress"
+	"ambit/gate"
+	"ambit/policy"
+)
+
+// counter is a log in memory that keeps nothing.
+type counter struct{ n atomic.Uint64 }
+
+func (c *counter) Append(context.Context, ambit.Event) (uint64, error) { return c.n.Add(1), nil }
+func (c *counter) Record(ambit.Event)                                  { c.n.Add(1) }
+
+// BenchmarkRequest is one request of a kept-alive connection, TLS on both
+// sides: through this proxy, and through the least that net/http makes of one
+// (httputil.ReverseProxy behind http.Server), which judges and logs nothing.
+// Both are reached over a Unix socket and use the same upstream.
+func BenchmarkRequest(b *testing.B) {
+	for _, size := range []int{100, 64 << 10} {
+		s := newShop(b, func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(page[:size]) })
+		for _, at := range []int{1, 16, 64} {
+			name := fmt.Sprintf("bytes=%d/at=%d/", size, at)
+			b.Run(name+"proxy=reverse", func(b *testing.B) {
+				dial, roots := reference(b, s)
+				load(b, at, size, s, dial, roots)
+			})
+			b.Run(name+"proxy=egress", func(b *testing.B) {
+				dial, roots := ours(b, s)
+				load(b, at, size, s, dial, roots)
+			})
+		}
+	}
+}
+
+var page = make([]byte, 1<<20)
+
+// load keeps at connections busy.
+func load(b *testing.B, at, size int, s *shop, dial func() net.Conn, roots *x509.CertPool) {
+	request := []byte("GET /v1/orders/1042?expand=lines HTTP/1.1\r\nHost: " + s.host() + "\r\nUser-Agent: bench/1\r\nAccept: application/json\r\nAuthorization: Bearer shpat_reference\r\nAccept-Encoding: gzip\r\n\r\n")
+	conns := make([]*tls.Conn, at)
+	for i := range conns {
+		conns[i] = tls.Client(dial(), &tls.Config{ServerName: "shop.example", RootCAs: roots, NextProtos: []string{"http/1.1"}})
+		if err := conns[i].Handshake(); err != nil {
+			b.Fatal(err)
+		}
+		defer conns[i].Close()
+	}
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	ended := make(chan error, at)
+	b.ResetTimer()
+	for _, c := range conns {
+		go func() {
+			br := bufio.NewReaderSize(c, 16<<10)
+			for left.Add(-1) >= 0 {
+				if _, err := c.Write(request); err != nil {
+					ended <- err
+					return
+				}
+				if err := readAnswer(br, size); err != nil {
+					ended <- err
+					return
+				}
+			}
+			ended <- nil
+		}()
+	}
+	for range conns {
+		if err := <-ended; err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "req/s")
+}
+
+// readAnswer reads an answer with as little work as possible.
+func readAnswer(br *bufio.Reader, size int) error {
+	line, err := br.ReadSlice('\n')
+	if err != nil {
+		return err
+	}
+	if string(line) != "HTTP/1.1 200 OK\r\n" {
+		return errors.New(string(line))
+	}
+	chunked := false
+	for len(line) > 2 {
+		if line, err = br.ReadSlice('\n'); err != nil {
+			return err
+		}
+		chunked = chunked || string(line) == "Transfer-Encoding: chunked\r\n"
+	}
+	if !chunked {
+		_, err = br.Discard(size)
+		return err
+	}
+	_, err = io.Copy(io.Discard, httputil.NewChunkedReader(br))
+	if err == nil {
+		_, err = br.Discard(2)
+	}
+	return err
+}
+
+func ours(b *testing.B, s *shop) (func() net.Conn, *x509.CertPool) {
+	rule := s.rule()
+	rule.Methods, rule.Paths = []string{"GET"}, []string{"/v1/orders/*"}
+	set, err := policy.Compile(policy.Egress{Rules: []policy.Rule{rule}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ca, err := egress.NewCA("bench")
+	if err != nil {
+		b.Fatal(err)
+	}
+	p, err := egress.New(egress.Config{
+		Gate: gate.New(gate.Config{Agent: "bench", Policy: set, Log: &counter{}, Alerts: &alerts{}}),
+		CA:   ca, Endpoints: func() egress.Endpoints { return set }, Roots: x509.NewCertPool(),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	l := listen(b)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go p.ServeTCP(context.Background(), c, "shop.example", uint16(s.port), "")
+		}
+	}()
+	b.Cleanup(func() { p.Close() })
+	return dialer(b, l), rootsOf(ca)
+}
+
+func reference(b *testing.B, s *shop) (func() net.Conn, *x509.CertPool) {
+	ca, err := egress.NewCA("bench")
+	if err != nil {
+		b.Fatal(err)
+	}
+	t := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", s.Listener.Addr().String())
+		},
+		TLSClientConfig:     &tls.Config{RootCAs: s.roots},
+		MaxIdleConnsPerHost: 512, DisableCompression: true,
+	}
+	target, err := url.Parse("https://" + s.host())
+	if err != nil {
+		b.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{Transport: t, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
+	server := httptest.NewUnstartedServer(proxy)
+	server.Listener.Close()
+	server.Listener = listen(b)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{egress.SignFor(b, ca, "shop.example")}}
+	server.StartTLS()
+	b.Cleanup(server.Close)
+	b.Cleanup(t.CloseIdleConnections)
+	return dialer(b, server.Listener), rootsOf(ca)
+}
+
+func listen(b *testing.B) net.Listener {
+	l, err := net.Listen("unix", filepath.Join(b.TempDir(), "s"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { l.Close() })
+	return l
+}
+
+func dialer(b *testing.B, l net.Listener) func() net.Conn {
+	return func() net.Conn {
+		c, err := net.Dial("unix", l.Addr().String())
+		if err != nil {
+			b.Fatal(err)
+		}
+		return c
+	}
+}
