@@ -16,7 +16,9 @@ import (
 	"net/url"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"ambit"
 	"ambit/egress"
@@ -67,6 +69,7 @@ func load(b *testing.B, at, size int, s *shop, dial func() net.Conn, roots *x509
 	var left atomic.Int64
 	left.Store(int64(b.N))
 	ended := make(chan error, at)
+	before := cpu(b)
 	b.ResetTimer()
 	for _, c := range conns {
 		go func() {
@@ -91,6 +94,18 @@ func load(b *testing.B, at, size int, s *shop, dial func() net.Conn, roots *x509
 	}
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "req/s")
+	b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(b.N), "cpu-µs/op")
+}
+
+// cpu is the processor time that this process has used: client, proxy and
+// upstream together. It says more than the wall clock on a machine that has
+// other things to do.
+func cpu(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // readAnswer reads an answer with as little work as possible.

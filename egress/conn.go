@@ -61,7 +61,7 @@ func (p *Proxy) ServeTCP(ctx context.Context, c net.Conn, host string, port uint
 		l.refuse(badRequest(err.Error()))
 		return
 	}
-	l.to.host = name
+	l.to.name(name, port)
 	l.sniff()
 }
 
@@ -231,7 +231,8 @@ func (l *link) connect(target, host string) {
 		l.answerRefusal(l.refuse(badRequest(err.Error())), false, false, false)
 		return
 	}
-	l.to.scheme, l.to.host, l.to.port = "tls", name, port
+	l.to.scheme = "tls"
+	l.to.name(name, port)
 	if h, p, err := hostname.SplitHostPort(host, port); err != nil || h != name || p != port {
 		l.answerRefusal(l.refuse(mismatch("Host", host, l.to.authority())), false, false, false)
 		return
@@ -266,9 +267,11 @@ func (l *link) absolute(target string) (rest string, err error) {
 	if end < 0 {
 		end = len(after)
 	}
-	if l.to.host, l.to.port, err = hostname.SplitHostPort(after[:end], 80); err != nil {
+	host, port, err := hostname.SplitHostPort(after[:end], 80)
+	if err != nil {
 		return "", err
 	}
+	l.to.name(host, port)
 	rest = after[end:]
 	if rest == "" || rest[0] == '?' {
 		rest = "/" + rest

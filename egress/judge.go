@@ -23,30 +23,37 @@ type origin struct {
 	host   string // canonical
 	port   uint16
 	intent string // as stated for the connection
+
+	full, brief string // authority and field, made once
 }
 
 func (o *origin) request(action ambit.Action) *ambit.Request {
 	return &ambit.Request{Action: action, Scheme: o.scheme, Host: o.host, Port: o.port, Intent: o.intent}
 }
 
-// authority is the host with its port, for dialling.
-func (o *origin) authority() string {
-	port := strconv.Itoa(int(o.port))
-	if strings.IndexByte(o.host, ':') >= 0 {
-		return "[" + o.host + "]:" + port
+// name sets host and port.
+func (o *origin) name(host string, port uint16) {
+	o.host, o.port = host, port
+	if strings.IndexByte(host, ':') >= 0 {
+		host = "[" + host + "]"
 	}
-	return o.host + ":" + port
+	o.brief, o.full = host, host+":"+strconv.Itoa(int(port))
 }
+
+// authority is the host with its port, for dialling.
+func (o *origin) authority() string { return o.full }
 
 // field is the Host or :authority that the upstream is sent.
 func (o *origin) field() string {
-	if o.scheme == "https" && o.port == 443 || o.scheme == "http" && o.port == 80 {
-		if strings.IndexByte(o.host, ':') >= 0 {
-			return "[" + o.host + "]"
-		}
-		return o.host
+	if o.usual() {
+		return o.brief
 	}
-	return o.authority()
+	return o.full
+}
+
+// usual says whether the port is the one that goes without saying.
+func (o *origin) usual() bool {
+	return o.port == 443 && o.scheme == "https" || o.port == 80 && o.scheme == "http"
 }
 
 // call is one HTTP request as the agent sent it. Both protocols make one.
@@ -116,7 +123,7 @@ func (p *Proxy) judge(ctx context.Context, o *origin, c *call) (*admitted, *refu
 
 // sameName holds every request to the name of its connection (N1, N3, N6).
 func (p *Proxy) sameName(ctx context.Context, o *origin, c *call, r *ambit.Request) *refusal {
-	if !c.hasHost || c.authority == o.host && (o.scheme == "https" && o.port == 443 || o.scheme == "http" && o.port == 80) {
+	if !c.hasHost || c.authority == o.field() {
 		return nil
 	}
 	fallback := uint16(443)
