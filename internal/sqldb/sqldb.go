@@ -192,7 +192,7 @@ func (d *DB) QueryRow(ctx context.Context, query string, args []any, dest ...any
 // wrong with it. It takes seconds for each gigabyte.
 func (d *DB) Check(ctx context.Context) error {
 	var verdict string
-	if err := d.QueryRow(ctx, "SELECT quick_check FROM pragma_quick_check(1)", nil, &verdict); err != nil {
+	if err := d.QueryRow(ctx, "PRAGMA quick_check(1)", nil, &verdict); err != nil {
 		return err
 	}
 	if verdict != "ok" {
