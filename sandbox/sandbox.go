@@ -1,6 +1,6 @@
 // Package sandbox says what an agent's computer is made of. Its drivers, in
 // folders below, build and run one: sandbox/gvisor with the embedded gVisor on
-// this machine. sandbox/inside is the part that runs in the computer.
+// this machine. internal/inside is the part that runs in the computer.
 //
 // Trust: a Spec comes from the control plane and from the operator's manifest.
 // An image is hostile: its files are unpacked with the rights of the agent's
@@ -9,7 +9,7 @@ package sandbox
 
 import (
 	"ambit"
-	"ambit/sandbox/inside"
+	"ambit/internal/inside"
 )
 
 // Limits of a computer.

@@ -7,7 +7,7 @@ package main
 import (
 	"os"
 
-	"ambit/sandbox/inside"
+	"ambit/internal/inside"
 )
 
 func main() { os.Exit(inside.Main(os.Args[1:])) }

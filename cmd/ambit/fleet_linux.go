@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 
 	"ambit/agent"
 	"ambit/server"
+	"ambit/server/fleet"
 )
 
 // Fleet runs the agents of one home.
@@ -18,6 +18,6 @@ type Fleet interface {
 	Close(ctx context.Context) error
 }
 
-func newFleet(_ context.Context, _ string, _ *agent.Store, _ *slog.Logger) (Fleet, error) {
-	return nil, errors.New("this build cannot run agents")
+func newFleet(ctx context.Context, home string, store *agent.Store, log *slog.Logger) (Fleet, error) {
+	return fleet.Open(ctx, fleet.Config{Home: home, Store: store, Version: version, Log: log})
 }

@@ -30,8 +30,8 @@ import (
 	"runtime"
 	"strconv"
 
+	"ambit/internal/inside"
 	"ambit/sandbox"
-	"ambit/sandbox/inside"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )

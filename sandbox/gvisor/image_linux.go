@@ -13,8 +13,8 @@ import (
 	"slices"
 	"strings"
 
+	"ambit/internal/inside"
 	"ambit/sandbox"
-	"ambit/sandbox/inside"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )

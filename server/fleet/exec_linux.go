@@ -19,8 +19,8 @@ import (
 
 	"ambit"
 	"ambit/internal/inert"
+	"ambit/internal/inside"
 	"ambit/sandbox/gvisor"
-	"ambit/sandbox/inside"
 	"ambit/server"
 
 	"github.com/creack/pty"

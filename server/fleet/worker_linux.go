@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"ambit"
 	"ambit/agent"
 	"ambit/control"
 	"ambit/internal/inert"
@@ -132,7 +133,7 @@ func (k *keeper) spawnWorker(ctx context.Context, a agent.Agent, policy control.
 		return err
 	}
 	start := control.Start{
-		Agent: k.id, Dir: string(l), Policy: policy, Data: keys.Data.Bytes(), Sign: keys.Sign.Bytes(),
+		Agent: k.id, Dir: string(l), Policy: policy, Data: keys.Data.Reveal(), Sign: keys.Sign.Reveal(),
 		Token: k.token(), Caller: os.Geteuid(), Version: k.fleet.config.Version, Create: len(head) == 0,
 	}
 	p, err := k.fleet.runWorker(start, own, k.id)
@@ -144,7 +145,7 @@ func (k *keeper) spawnWorker(ctx context.Context, a agent.Agent, policy control.
 		// From now on a missing log is a loss, not a beginning.
 		h, err := c.Head(ctx)
 		if err == nil {
-			err = store.SetHead(ctx, k.id, h.Note)
+			_, err = store.SetHead(ctx, k.id, nil, h.Note)
 		}
 		if err != nil {
 			p.kill()
@@ -159,7 +160,7 @@ func (k *keeper) spawnWorker(ctx context.Context, a agent.Agent, policy control.
 
 // runWorker starts a worker, hands it what it needs over a pipe, and waits
 // until it says that it decides.
-func (f *Fleet) runWorker(start control.Start, o owner, id fmt.Stringer) (*process, error) {
+func (f *Fleet) runWorker(start control.Start, o owner, id ambit.AgentID) (*process, error) {
 	startR, startW, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -171,7 +172,7 @@ func (f *Fleet) runWorker(start control.Start, o owner, id fmt.Stringer) (*proce
 	defer func() { _ = readyR.Close() }()
 	cmd := f.command(o.worker, o.group, "ambit", "worker")
 	cmd.ExtraFiles = []*os.File{startR, readyW}
-	logFile, err := openWorkerLog(f.config.Home, id.String())
+	logFile, err := openWorkerLog(f.config.Home, string(id))
 	if err == nil {
 		cmd.Stdout, cmd.Stderr = logFile, logFile
 		err = cmd.Start()
@@ -202,7 +203,7 @@ func (f *Fleet) runWorker(start control.Start, o owner, id fmt.Stringer) (*proce
 	if text := strings.TrimSpace(inert.Text(strings.TrimSuffix(line, "\n"))); text != "" {
 		return nil, errors.New(text)
 	}
-	return nil, fmt.Errorf("it ended without a word (%w); see %s", err, workerLog(f.config.Home, id.String()))
+	return nil, fmt.Errorf("it ended without a word (%w); see %s", err, workerLog(f.config.Home, string(id)))
 }
 
 // waitUnless reaps a child, but does not outstay ctx: a worker outlives us.

@@ -183,15 +183,15 @@ func (k *keeper) load(ctx context.Context) (agent.Agent, *manifest.Manifest, []b
 	if err != nil {
 		return a, nil, nil, err
 	}
-	source, err := k.fleet.config.Store.VersionSource(ctx, k.id, a.Version)
+	v, err := k.fleet.config.Store.VersionSource(ctx, k.id, a.Version)
 	if err != nil {
 		return a, nil, nil, err
 	}
-	m, err := manifest.Parse(string(k.id), source)
+	m, err := manifest.Parse(string(k.id), v.Source)
 	if err != nil {
 		return a, nil, nil, fmt.Errorf("reading the manifest again: %w", err)
 	}
-	return a, m, source, nil
+	return a, m, v.Source, nil
 }
 
 func hashOf(s sandbox.Spec) string {
@@ -299,10 +299,12 @@ func (k *keeper) computerDied(ctx context.Context) {
 // programEnded records the end, decides about a restart, and returns an error
 // if it was a failure.
 func (k *keeper) programEnded(ctx context.Context, exit *control.Exit) error {
-	lived := time.Since(k.computer.born)
+	lived, limit, oom := time.Since(k.computer.born), k.computer.spec.Limits.Memory, k.fleet.limiter.outOfMemory(k.id)
 	k.clearComputer()
 	text, code := "the computer ended without a word; it was killed or its kernel failed", -1
-	if exit != nil {
+	if oom {
+		text = fmt.Sprintf("it took more than its memory limit of %s (computer.memory)", manifest.Bytes(limit))
+	} else if exit != nil {
 		code = exit.Code
 		text = fmt.Sprintf("the program ended with exit code %d", code)
 		if exit.Text != "" {

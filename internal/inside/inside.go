@@ -113,13 +113,9 @@ func readConfig() (Config, error) {
 	return c, nil
 }
 
+// becomeRoot keeps the group, which is what may use the gate's socket: init has
+// no capability to pass over file permissions.
 func becomeRoot() error {
-	if err := syscall.Setresgid(0, 0, 0); err != nil {
-		return fmt.Errorf("becoming the computer's root: %w", err)
-	}
-	if err := syscall.Setgroups(nil); err != nil {
-		return fmt.Errorf("becoming the computer's root: %w", err)
-	}
 	if err := syscall.Setresuid(0, 0, 0); err != nil {
 		return fmt.Errorf("becoming the computer's root: %w", err)
 	}

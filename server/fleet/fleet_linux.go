@@ -30,7 +30,6 @@ import (
 	"ambit/agent"
 	"ambit/control"
 	"ambit/server"
-	
 )
 
 // Config is what a fleet needs. All of it is required.

@@ -1,0 +1,205 @@
+// Package worker is one agent's gate, in a process of its own: it decides what
+// leaves the agent's computer, keeps the agent's log and holds its keys in
+// memory. It is assembled here from the rooms below it.
+//
+// The control plane starts it with its configuration and keys on an inherited
+// pipe. Before it reads anything from the network or the computer it confines
+// itself with Landlock to the agent's own folder. It outlives the control
+// plane: while that is away it goes on deciding and logging.
+//
+// Crash points: until the log is open nothing is answered. If the process dies,
+// the computer has no way out until the next one listens; that one reads the
+// same log and enforces the manifest that the control plane hands it.
+//
+// Trust: the worker trusts the pipe and callers of its control socket that show
+// the token. Everything from the gate socket is hostile.
+package worker
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ambit"
+	"ambit/alert"
+	"ambit/audit"
+	"ambit/control"
+	"ambit/egress"
+	"ambit/gate"
+	"ambit/internal/secretbytes"
+	"ambit/internal/sqldb"
+	"ambit/policy"
+)
+
+// Worker is a running worker.
+type Worker struct {
+	config  control.Start
+	layout  control.Layout
+	log     *slog.Logger
+	db      *sqldb.DB
+	audit   *audit.Log
+	alerts  *alert.Book
+	gate    *gate.Gate
+	proxy   *egress.Proxy
+	ca      *egress.CA
+	output  *output
+	started time.Time
+	stop    context.CancelFunc
+
+	applying sync.Mutex                 // held while a manifest takes effect
+	policy   atomic.Pointer[policy.Set] // never nil once Run listens
+	version  atomic.Int64
+	program  atomic.Pointer[programState]
+	conns    chan struct{} // bounds connections from the computer
+}
+
+// maxConns bounds the connections from the computer at the same time.
+const maxConns = 1024
+
+// Run is the whole life of a worker: it calls ready once with nil when it
+// decides, or with what keeps it from it, and returns when ctx ends or the
+// control plane asks it to stop.
+func Run(ctx context.Context, c control.Start, log *slog.Logger, ready func(error)) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	w := &Worker{config: c, layout: control.Layout(c.Dir), log: log, started: time.Now(), stop: stop, conns: make(chan struct{}, maxConns)}
+	listeners, err := w.open(ctx)
+	if err != nil {
+		ready(err)
+		return err
+	}
+	ready(nil)
+	err = w.serve(ctx, listeners)
+	return errors.Join(err, w.close())
+}
+
+type listeners struct{ gate, control net.Listener }
+
+func (w *Worker) open(ctx context.Context) (_ listeners, err error) {
+	set, err := compile(w.config.Policy.Source)
+	if err != nil {
+		return listeners{}, err
+	}
+	w.policy.Store(set)
+	w.version.Store(int64(w.config.Policy.Version))
+	// Roots are read before the confinement, which hides where they are.
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		return listeners{}, fmt.Errorf("reading the system's certificate authorities: %w; install the package ca-certificates", err)
+	}
+	if err := hide(); err != nil {
+		return listeners{}, err
+	}
+	if err := confine(w.layout); err != nil {
+		return listeners{}, err
+	}
+	var ls listeners
+	defer func() {
+		if err != nil {
+			closeAll(ls.gate, ls.control)
+		}
+	}()
+	if err := w.openLog(ctx); err != nil {
+		return ls, err
+	}
+	if w.ca, err = openCA(filepath.Join(w.layout.State(), "ca.sealed"), w.config.Agent, w.config.Data); err != nil {
+		return ls, err
+	}
+	clear(w.config.Data)
+	clear(w.config.Sign)
+	w.gate = gate.New(gate.Config{Agent: w.config.Agent, Policy: set, Log: w.audit, Alerts: w.alerts})
+	w.proxy, err = egress.New(egress.Config{
+		Gate: w.gate, Endpoints: func() egress.Endpoints { return w.policy.Load() },
+		CA: w.ca, Resolver: &net.Resolver{PreferGo: true}, Roots: roots, Log: w.log,
+	})
+	if err != nil {
+		return ls, err
+	}
+	if w.output, err = openOutput(w.layout.Output()); err != nil {
+		return ls, err
+	}
+	// 0660 lets the computer's user in, which shares the group; the folder keeps
+	// everybody else out.
+	if ls.gate, err = listen(w.layout.GateSock(), 0o660); err != nil {
+		return ls, err
+	}
+	if ls.control, err = listen(w.layout.Control(), 0o600); err != nil {
+		return ls, err
+	}
+	_, err = w.audit.Append(ctx, ambit.Event{
+		Kind: ambit.KindWorkerStart, Agent: w.config.Agent, Principal: ambit.PrincipalAmbit,
+		Detail: fmt.Sprintf("version %s, manifest %d", w.config.Version, w.config.Policy.Version),
+	})
+	return ls, err
+}
+
+// openLog opens the log and the book of alerts. The keys that came over the
+// pipe are wiped once both have derived their own.
+func (w *Worker) openLog(ctx context.Context) (err error) {
+	keys := audit.Keys{Body: secretbytes.New(w.config.Data), Sign: secretbytes.New(w.config.Sign)}
+	if w.db, err = sqldb.Open(ctx, filepath.Join(w.layout.State(), "agent.db")); err != nil {
+		return err
+	}
+	w.audit, err = audit.Open(ctx, audit.Config{DB: w.db, Agent: w.config.Agent, Keys: keys, Create: w.config.Create})
+	if err != nil {
+		return err
+	}
+	w.alerts, err = alert.Open(ctx, alert.Config{DB: w.db, Log: w.audit, Agent: w.config.Agent, Key: keys.Body})
+	return err
+}
+
+func (w *Worker) serve(ctx context.Context, ls listeners) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	context.AfterFunc(ctx, func() { closeAll(ls.gate, ls.control) })
+	wg.Go(func() { w.serveGate(ctx, ls.gate) })
+	err := w.serveControl(ctx, ls.control)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (w *Worker) close() error {
+	err := w.proxy.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	_, aerr := w.audit.Append(ctx, ambit.Event{Kind: ambit.KindWorkerStop, Agent: w.config.Agent, Principal: ambit.PrincipalAmbit})
+	return errors.Join(err, aerr, w.alerts.Close(ctx), w.audit.Close(ctx), w.db.Close(), w.output.Close())
+}
+
+// listen replaces a socket that a dead worker left. The folder is the agent's
+// own and the control plane runs one worker at a time.
+func listen(path string, mode os.FileMode) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("clearing the old socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listening: %w", err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("listening: %w", err)
+	}
+	return l, nil
+}
+
+func closeAll(closers ...io.Closer) {
+	for _, c := range closers {
+		if c != nil {
+			_ = c.Close()
+		}
+	}
+}
