@@ -2,6 +2,7 @@ package egress_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -139,5 +140,43 @@ func TestS2Rebinding(t *testing.T) {
 	resp.Body.Close()
 	if n := names.asked.Load(); n != 1 {
 		t.Errorf("asked %d times", n)
+	}
+}
+
+// An address is a host like any other, if a rule names it.
+func TestAddressAsHost(t *testing.T) {
+	s := newShop(t, hello)
+	ca, err := egress.NewCA("upstreams")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{egress.SignFor(t, ca, "127.0.0.1")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() { _ = http.Serve(l, http.HandlerFunc(hello)) }() // ends with l
+	port := portOf(l)
+	rule := policy.Rule{Host: "127.0.0.1", Ports: []uint16{uint16(port)}, Private: true, Roots: rootsOf(ca)}
+	d := newDoor(t, egress.Config{}, rule, s.rule())
+	resp, err := d.client(false).Get(fmt.Sprintf("https://127.0.0.1:%d/", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 200 {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+	// Under the name of a host that is allowed, the certificate of another is not taken.
+	wrong := s.rule()
+	wrong.Ports = []uint16{uint16(port)}
+	wrong.Roots = rootsOf(ca)
+	d = newDoor(t, egress.Config{}, wrong)
+	if resp, err = d.client(false).Get(fmt.Sprintf("https://shop.example:%d/", port)); err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 502 {
+		t.Errorf("status %d for a certificate of another name", resp.StatusCode)
 	}
 }

@@ -182,6 +182,7 @@ func (l *link) serveTLS() {
 	// An encrypted hello inside is never opened by our side of the handshake
 	// and thereby rejected (RFC 9849 section 7.1); the name outside counts.
 	l.to.scheme = "https"
+	l.writeBy(l.p.limits.HeadTime)
 	c := tls.Server(l.replay(raw), l.p.tls)
 	if err := c.HandshakeContext(l.ctx); err != nil {
 		var alert *net.OpError
@@ -245,7 +246,7 @@ func (l *link) connect(target, host string) {
 		if v.Reason.Code == "" {
 			v.Reason = ambit.Reason{Code: "host-not-allowed", Text: "no rule allows " + l.to.authority()}
 		}
-		_, err := l.p.gate.CheckWith(l.ctx, l.to.request(ambit.ActionConnect), &v)
+		_, err := l.p.check(l.ctx, l.to.request(ambit.ActionConnect), &v)
 		l.answerRefusal(refused(err), false, false, false)
 		return
 	}

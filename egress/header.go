@@ -99,7 +99,7 @@ func cleanRequest(h http.Header) (intent string, ok bool) {
 			return intent, false
 		}
 	}
-	if len(trailers) == 1 && strings.EqualFold(trailers[0], "trailers") {
+	if len(trailers) == 1 && strings.EqualFold(trailers[0], "trailers") && isGRPC(h) {
 		h["Te"] = trailers
 	}
 	if _, there := h["User-Agent"]; !there {

@@ -189,7 +189,7 @@ func (p *Proxy) admit(ctx context.Context, r *ambit.Request) (*admitted, *refusa
 	if v.Decision == ambit.Allow {
 		door = p.vet(ctx, up, r, ep)
 	}
-	grant, err := p.gate.CheckWith(ctx, r, door)
+	grant, err := p.check(ctx, r, door)
 	if err != nil {
 		return nil, refused(err)
 	}
@@ -205,6 +205,12 @@ func (p *Proxy) admit(ctx context.Context, r *ambit.Request) (*admitted, *refusa
 		}}, denied: true}
 	}
 	return &admitted{grant: grant, up: up}, nil
+}
+
+// check asks the gate. It does so to the end even if the agent hangs up, for an
+// attempt that is withdrawn was still made and belongs into the log.
+func (p *Proxy) check(ctx context.Context, r *ambit.Request, door *ambit.Verdict) (*gate.Grant, error) {
+	return p.gate.CheckWith(context.WithoutCancel(ctx), r, door)
 }
 
 // vet returns the denied verdict for an address that may not be dialled, nil
