@@ -333,7 +333,12 @@ func (s *Store) create(ctx context.Context, tx *sqldb.Tx, id ambit.AgentID, at t
 
 func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
-func newVersion(source []byte, by ambit.Principal, note string) Version {
+// Sum is the checksum of a manifest's source: SHA-256, hexadecimal.
+func Sum(source []byte) string {
 	sum := sha256.Sum256(source)
-	return Version{Source: source, SHA256: hex.EncodeToString(sum[:]), Time: now(), By: by, Note: note}
+	return hex.EncodeToString(sum[:])
+}
+
+func newVersion(source []byte, by ambit.Principal, note string) Version {
+	return Version{Source: source, SHA256: Sum(source), Time: now(), By: by, Note: note}
 }

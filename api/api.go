@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ambit"
+	"ambit/alert"
 	"ambit/audit"
 	"ambit/control"
 )
@@ -78,31 +79,16 @@ type ManifestVersion struct {
 	Source  string          `json:"source,omitempty" doc:"the YAML; only when one version is asked for"`
 }
 
-// Alert is an alert of one agent.
+// Alert is an alert of one agent. Its ID is within the agent.
 type Alert struct {
-	Agent    ambit.AgentID  `json:"agent"`
-	ID       int64          `json:"id" doc:"within the agent"`
-	Severity ambit.Severity `json:"severity" enum:"info,low,medium,high,critical"`
-	Key      string         `json:"key" doc:"alerts with the same key are one, and counted"`
-	Title    string         `json:"title"`
-	Count    int            `json:"count"`
-	First    time.Time      `json:"first"`
-	Last     time.Time      `json:"last"`
-	Event    uint64         `json:"event" doc:"the newest event in the agent's log that raised it"`
-	Acked    bool           `json:"acked"`
+	Agent ambit.AgentID `json:"agent"`
+	alert.Alert
 }
 
 // Alerts is what was found.
 type Alerts struct {
 	Alerts  []Alert  `json:"alerts" doc:"newest first"`
 	Missing []string `json:"missing" doc:"agents that could not be asked, with the reason"`
-}
-
-// Head is a log's signed checkpoint.
-type Head struct {
-	Size uint64 `json:"size" doc:"events in the log"`
-	Hash string `json:"hash" doc:"root hash, base64"`
-	Note []byte `json:"note" doc:"the signed checkpoint (C2SP tlog-checkpoint); keep it somewhere else"`
 }
 
 // Verify asks for a proof of a log.
@@ -114,7 +100,7 @@ type Verify struct {
 type Verified struct {
 	OK      bool         `json:"ok" doc:"the log is whole and agrees with every head, and with the control plane"`
 	Report  audit.Report `json:"report" doc:"what the worker found"`
-	Witness string       `json:"witness" doc:"what the control plane, which kept the last head it saw, says"`
+	Witness string       `json:"witness,omitempty" doc:"what is wrong in the eyes of the control plane, which kept the last head that it saw"`
 }
 
 // Exec is the first frame of an exec stream: what to run.
@@ -145,6 +131,7 @@ type ProblemError struct {
 	Line     int    `json:"line,omitempty" doc:"of a manifest, from 1"`
 	Column   int    `json:"column,omitempty" doc:"of a manifest, in characters from 1"`
 	Hint     string `json:"hint,omitempty" doc:"what would be right"`
+	Excerpt  string `json:"excerpt,omitempty" doc:"the line of a manifest, and a mark under the place"`
 }
 
 // Error implements error.

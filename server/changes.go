@@ -1,0 +1,296 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"ambit"
+	"ambit/agent"
+	"ambit/api"
+	"ambit/manifest"
+)
+
+// record writes what a person is about to do into the agent's log.
+func (s *Server) record(ctx context.Context, e ambit.Event) (uint64, error) {
+	w, err := s.cfg.Workers.Worker(ctx, e.Agent)
+	if err != nil {
+		return 0, fmt.Errorf("nothing was done, because it could not be written to the log of %s: %w", e.Agent, err)
+	}
+	e.Principal = principal(ctx)
+	seq, err := w.Record(ctx, e)
+	if err != nil {
+		return 0, fmt.Errorf("nothing was done, because it could not be written to the log of %s: %w", e.Agent, err)
+	}
+	return seq, nil
+}
+
+type deployInput struct{ Body api.Deploy }
+
+func (s *Server) deploy(ctx context.Context, in *deployInput) (*answer[api.Deployed], error) {
+	file := in.Body.File
+	if file == "" {
+		file = "manifest"
+	}
+	source := []byte(in.Body.Manifest)
+	m, err := manifest.Parse(file, source)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.detach(ctx)
+	defer cancel()
+	done, err := s.turns.take(ctx, m.Name, "deploy")
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+
+	_, err = s.cfg.Store.Get(ctx, m.Name)
+	isNew := errors.Is(err, agent.ErrNotFound)
+	if err != nil && !isNew {
+		return nil, err
+	}
+	var out api.Deployed
+	if isNew {
+		out, err = s.deployNew(ctx, m.Name, source)
+	} else {
+		out, err = s.deployAgain(ctx, m.Name, source)
+	}
+	if err != nil {
+		return nil, err
+	}
+	status := http.StatusOK
+	if out.Created {
+		status = http.StatusCreated
+	}
+	s.apply(ctx, m, &out)
+	return &answer[api.Deployed]{status, out}, nil
+}
+
+// deployNew stores the agent, which has no log before, as stopped; only when
+// the deploy is in its log is it wanted running. After a crash in between, the
+// agent is there and stopped.
+func (s *Server) deployNew(ctx context.Context, id ambit.AgentID, source []byte) (api.Deployed, error) {
+	a, v, created, changed, err := s.cfg.Store.Deploy(ctx, id, source, principal(ctx))
+	if err != nil {
+		return api.Deployed{}, err
+	}
+	if _, err := s.record(ctx, deployEvent(id, v.N, v.SHA256)); err != nil {
+		undo := s.cfg.Runner.Remove(ctx, id)
+		if undo == nil {
+			undo = s.cfg.Store.Delete(ctx, id)
+		}
+		return api.Deployed{}, errors.Join(err, undo)
+	}
+	if err := s.cfg.Store.SetDesired(ctx, id, agent.Running); err != nil {
+		return api.Deployed{}, err
+	}
+	return api.Deployed{Created: created, Changed: changed, Version: describeVersion(v, a.Version)}, nil
+}
+
+// deployAgain logs the version before it stores it. The turn makes the number
+// that is logged the one that is stored.
+func (s *Server) deployAgain(ctx context.Context, id ambit.AgentID, source []byte) (api.Deployed, error) {
+	versions, err := s.cfg.Store.Versions(ctx, id)
+	if err != nil {
+		return api.Deployed{}, err
+	}
+	sum := agent.Sum(source)
+	if a, err := s.cfg.Store.Get(ctx, id); err != nil {
+		return api.Deployed{}, err
+	} else if current, err := s.cfg.Store.VersionSource(ctx, id, a.Version); err != nil {
+		return api.Deployed{}, err
+	} else if current.SHA256 != sum {
+		if _, err := s.record(ctx, deployEvent(id, versions[0].N+1, sum)); err != nil {
+			return api.Deployed{}, err
+		}
+	}
+	a, v, created, changed, err := s.cfg.Store.Deploy(ctx, id, source, principal(ctx))
+	if err != nil {
+		return api.Deployed{}, err
+	}
+	return api.Deployed{Created: created, Changed: changed, Version: describeVersion(v, a.Version)}, nil
+}
+
+func deployEvent(id ambit.AgentID, n int, sum string) ambit.Event {
+	return ambit.Event{Kind: ambit.KindAgentDeploy, Agent: id, Detail: fmt.Sprintf("version %d, sha256 %s", n, sum)}
+}
+
+// apply enforces what is stored and completes out. A failure is part of the
+// answer: the version is kept and enforced, only the computer is not up.
+func (s *Server) apply(ctx context.Context, m *manifest.Manifest, out *api.Deployed) {
+	if err := s.cfg.Runner.Apply(ctx, m.Name); err != nil {
+		out.Failure = err.Error()
+	}
+	out.Version.Source = ""
+	out.Warnings, out.Reach = warnings(m), reach(m)
+	if a, err := s.cfg.Store.Get(ctx, m.Name); err == nil {
+		out.Agent = s.describe(a)
+	}
+	s.log.Info("deployed", "agent", m.Name, "version", out.Version.N, "changed", out.Changed, "by", principal(ctx), "failure", out.Failure)
+}
+
+type versionPath struct {
+	agentPath
+	N int `path:"n" minimum:"1" doc:"the version"`
+}
+
+func (s *Server) redeploy(ctx context.Context, in *versionPath) (*body[api.Deployed], error) {
+	ctx, cancel := s.detach(ctx)
+	defer cancel()
+	done, err := s.turns.take(ctx, in.Agent, "deploy")
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	old, err := s.cfg.Store.VersionSource(ctx, in.Agent, in.N)
+	if err != nil {
+		return nil, err
+	}
+	m, err := manifest.Parse(fmt.Sprintf("version %d", in.N), old.Source)
+	if err != nil { // it was accepted by an older release
+		return nil, err
+	}
+	versions, err := s.cfg.Store.Versions(ctx, in.Agent)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.record(ctx, deployEvent(in.Agent, versions[0].N+1, old.SHA256)); err != nil {
+		return nil, err
+	}
+	a, v, err := s.cfg.Store.Redeploy(ctx, in.Agent, in.N, principal(ctx))
+	if err != nil {
+		return nil, err
+	}
+	out := api.Deployed{Changed: true, Version: describeVersion(v, a.Version)}
+	s.apply(ctx, m, &out)
+	return &body[api.Deployed]{out}, nil
+}
+
+func (s *Server) start(ctx context.Context, in *agentPath) (*body[api.Agent], error) {
+	return s.want(ctx, in.Agent, agent.Running)
+}
+
+func (s *Server) stop(ctx context.Context, in *agentPath) (*body[api.Agent], error) {
+	return s.want(ctx, in.Agent, agent.Stopped)
+}
+
+// want changes what a person wants. A start that cannot be logged does not
+// happen; a stop does, because it only takes away.
+func (s *Server) want(ctx context.Context, id ambit.AgentID, d agent.Desired) (*body[api.Agent], error) {
+	if _, err := s.cfg.Store.Get(ctx, id); err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.detach(ctx)
+	defer cancel()
+	what, kind := "start", ambit.KindAgentStart
+	if d == agent.Stopped {
+		what, kind = "stop", ambit.KindAgentStop
+	}
+	done, err := s.turns.take(ctx, id, what)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if _, err := s.record(ctx, ambit.Event{Kind: kind, Agent: id, Detail: "asked for by a person"}); err != nil {
+		if d == agent.Running {
+			return nil, err
+		}
+		s.log.Warn("stopping an agent whose log cannot be written", "agent", id, "error", err)
+	}
+	if err := s.cfg.Store.SetDesired(ctx, id, d); err != nil {
+		return nil, err
+	}
+	if err := s.cfg.Runner.Apply(ctx, id); err != nil {
+		return nil, err
+	}
+	a, err := s.cfg.Store.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	s.log.Info("changed", "agent", id, "wanted", d, "by", principal(ctx))
+	return &body[api.Agent]{s.describe(a)}, nil
+}
+
+// logPatience is how long a wipe waits for a log that it then destroys.
+const logPatience = 10 * time.Second
+
+// wipe stops an agent first, so that after a crash in between it does not run;
+// the files go before the keys, and the store last, so that a wipe that failed
+// can be done again.
+func (s *Server) wipe(ctx context.Context, in *agentPath) (*struct{}, error) {
+	id := in.Agent
+	if _, err := s.cfg.Store.Get(ctx, id); err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.detach(ctx)
+	defer cancel()
+	done, err := s.turns.take(ctx, id, "wipe")
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	patience, stop := context.WithTimeout(ctx, logPatience)
+	_, err = s.record(patience, ambit.Event{Kind: ambit.KindAgentStop, Agent: id, Detail: "wiped by a person: everything of this agent is destroyed"})
+	stop()
+	if err != nil {
+		s.log.Warn("wiping an agent whose log cannot be written", "agent", id, "error", err)
+	}
+	if err := s.cfg.Store.SetDesired(ctx, id, agent.Stopped); err != nil {
+		return nil, err
+	}
+	if err := s.cfg.Runner.Remove(ctx, id); err != nil {
+		return nil, fmt.Errorf("%s is stopped, but not all of it could be removed (wipe it again): %w", id, err)
+	}
+	if err := s.cfg.Store.Delete(ctx, id); err != nil {
+		return nil, err
+	}
+	s.log.Info("wiped", "agent", id, "by", principal(ctx))
+	return nil, nil
+}
+
+type versionList struct {
+	Versions []api.ManifestVersion `json:"versions" doc:"newest first"`
+}
+
+func (s *Server) listVersions(ctx context.Context, in *agentPath) (*body[versionList], error) {
+	a, err := s.cfg.Store.Get(ctx, in.Agent)
+	if err != nil {
+		return nil, err
+	}
+	versions, err := s.cfg.Store.Versions(ctx, in.Agent)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]api.ManifestVersion, len(versions))
+	for i, v := range versions {
+		out[i] = describeVersion(v, a.Version)
+	}
+	return &body[versionList]{versionList{out}}, nil
+}
+
+func (s *Server) getVersion(ctx context.Context, in *versionPath) (*body[api.ManifestVersion], error) {
+	a, err := s.cfg.Store.Get(ctx, in.Agent)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.cfg.Store.VersionSource(ctx, in.Agent, in.N)
+	if err != nil {
+		return nil, err
+	}
+	return &body[api.ManifestVersion]{describeVersion(v, a.Version)}, nil
+}
+
+func describeVersion(v agent.Version, current int) api.ManifestVersion {
+	return api.ManifestVersion{N: v.N, SHA256: v.SHA256, Time: v.Time, By: v.By, Note: v.Note, Current: v.N == current, Source: string(v.Source)}
+}
+
+func (s *Server) describe(a agent.Agent) api.Agent {
+	st := s.cfg.Runner.Status(a.ID)
+	return api.Agent{
+		Name: a.ID, Version: a.Version, Desired: string(a.Desired), Computer: st.Computer, Worker: st.Worker,
+		Since: st.Since, Restarts: st.Restarts, Error: st.Error, Memory: st.Memory, Created: a.Created, Updated: a.Updated,
+	}
+}

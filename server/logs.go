@@ -1,0 +1,278 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"ambit"
+	"ambit/alert"
+	"ambit/api"
+	"ambit/audit"
+	"ambit/control"
+)
+
+// worker is the worker of an agent that exists.
+func (s *Server) worker(ctx context.Context, id ambit.AgentID) (*control.Client, error) {
+	if _, err := s.cfg.Store.Get(ctx, id); err != nil {
+		return nil, err
+	}
+	return s.cfg.Workers.Worker(ctx, id)
+}
+
+// stream answers with what fn writes. An error before the first byte is a
+// problem; after it the connection is cut, so that nobody takes the part for
+// the whole.
+func stream(contentType string, fn func(ctx context.Context, w *streamWriter) error) *huma.StreamResponse {
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		_, w := humago.Unwrap(hc)
+		sw := &streamWriter{w: w, contentType: contentType}
+		err := fn(hc.Context(), sw)
+		switch {
+		case err == nil || hc.Context().Err() != nil:
+			sw.start()
+		case !sw.started:
+			writeProblem(w, problemOf(err))
+		default:
+			if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+				_ = conn.Close()
+			}
+		}
+	}}
+}
+
+// streamWriter sends each write at once.
+type streamWriter struct {
+	w           http.ResponseWriter
+	contentType string
+	started     bool
+}
+
+func (s *streamWriter) start() {
+	if s.started {
+		return
+	}
+	s.started = true
+	s.w.Header().Set("Content-Type", s.contentType)
+	s.w.Header().Set("X-Content-Type-Options", "nosniff")
+	s.w.WriteHeader(http.StatusOK)
+}
+
+// Write implements io.Writer.
+func (s *streamWriter) Write(p []byte) (int, error) {
+	s.start()
+	n, err := s.w.Write(p)
+	if err == nil {
+		err = http.NewResponseController(s.w).Flush()
+	}
+	return n, err
+}
+
+type outputInput struct {
+	agentPath
+	Tail   int  `query:"tail" minimum:"0" doc:"only so many last bytes; 0 is all that is kept"`
+	Follow bool `query:"follow" doc:"go on with what it writes from now on"`
+}
+
+func (s *Server) output(ctx context.Context, in *outputInput) (*huma.StreamResponse, error) {
+	w, err := s.worker(ctx, in.Agent)
+	if err != nil {
+		return nil, err
+	}
+	return stream("application/octet-stream", func(ctx context.Context, sw *streamWriter) error {
+		return w.Output(ctx, control.OutputQuery{Tail: in.Tail, Follow: in.Follow}, sw)
+	}), nil
+}
+
+type egressInput struct {
+	agentPath
+	Denied bool      `query:"denied" doc:"only what was refused"`
+	Since  time.Time `query:"since" doc:"not older than this (RFC 3339)"`
+	Limit  int       `query:"limit" minimum:"0" maximum:"10000" doc:"the last so many; 0 is 10000"`
+	Follow bool      `query:"follow" doc:"go on, as application/x-ndjson"`
+}
+
+func (s *Server) egress(ctx context.Context, in *egressInput) (*huma.StreamResponse, error) {
+	w, err := s.worker(ctx, in.Agent)
+	if err != nil {
+		return nil, err
+	}
+	q := audit.CallQuery{Denied: in.Denied, Since: in.Since, Limit: in.Limit}
+	if !in.Follow {
+		calls, err := w.Calls(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		if calls == nil {
+			calls = []audit.Call{}
+		}
+		return stream("application/json", func(_ context.Context, sw *streamWriter) error { return json.NewEncoder(sw).Encode(calls) }), nil
+	}
+	return stream("application/x-ndjson", func(ctx context.Context, sw *streamWriter) error {
+		enc := json.NewEncoder(sw)
+		return w.FollowCalls(ctx, q, func(c audit.Call) error { return enc.Encode(c) })
+	}), nil
+}
+
+type alertsInput struct {
+	Agent ambit.AgentID `query:"agent" doc:"only of this agent"`
+	Min   string        `query:"min" enum:"info,low,medium,high,critical" default:"info" doc:"only of this severity or higher"`
+}
+
+// alerts asks all workers at once. One that cannot be asked is named in the
+// answer and hides nothing of the others.
+func (s *Server) alerts(ctx context.Context, in *alertsInput) (*body[api.Alerts], error) {
+	var q alert.Query
+	if err := q.MinSeverity.UnmarshalText([]byte(in.Min)); err != nil {
+		return nil, problem(http.StatusUnprocessableEntity, err.Error())
+	}
+	var ids []ambit.AgentID
+	if in.Agent != "" {
+		if _, err := s.cfg.Store.Get(ctx, in.Agent); err != nil {
+			return nil, err
+		}
+		ids = []ambit.AgentID{in.Agent}
+	} else {
+		agents, err := s.cfg.Store.List(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range agents {
+			ids = append(ids, a.ID)
+		}
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	out := api.Alerts{Alerts: []api.Alert{}, Missing: []string{}}
+	limit := make(chan struct{}, 16) // workers asked at the same time
+	for _, id := range ids {
+		limit <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-limit }()
+			found, err := s.alertsOf(ctx, id, q)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				out.Missing = append(out.Missing, fmt.Sprintf("%s: %v", id, err))
+			}
+			for _, a := range found {
+				out.Alerts = append(out.Alerts, api.Alert{Agent: id, Alert: a})
+			}
+		})
+	}
+	wg.Wait()
+	slices.Sort(out.Missing)
+	slices.SortFunc(out.Alerts, func(a, b api.Alert) int {
+		return cmp.Or(b.Last.Compare(a.Last), cmp.Compare(a.Agent, b.Agent), cmp.Compare(b.ID, a.ID))
+	})
+	return &body[api.Alerts]{out}, nil
+}
+
+func (s *Server) alertsOf(ctx context.Context, id ambit.AgentID, q alert.Query) ([]alert.Alert, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*workerTimeout)
+	defer cancel()
+	w, err := s.cfg.Workers.Worker(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return w.Alerts(ctx, q)
+}
+
+type ackInput struct {
+	agentPath
+	ID int64 `path:"id" doc:"the alert's"`
+}
+
+func (s *Server) ackAlert(ctx context.Context, in *ackInput) (*struct{}, error) {
+	w, err := s.worker(ctx, in.Agent)
+	if err != nil {
+		return nil, err
+	}
+	return nil, w.Ack(ctx, in.ID)
+}
+
+func (s *Server) auditHead(ctx context.Context, in *agentPath) (*body[audit.Head], error) {
+	w, err := s.worker(ctx, in.Agent)
+	if err != nil {
+		return nil, err
+	}
+	h, err := w.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &body[audit.Head]{h}, nil
+}
+
+type verifyInput struct {
+	agentPath
+	Body api.Verify
+}
+
+// auditVerify lets the worker prove its log against the heads that the caller
+// brought and the one that the control plane kept, and then keeps the newest.
+func (s *Server) auditVerify(ctx context.Context, in *verifyInput) (*body[api.Verified], error) {
+	w, err := s.worker(ctx, in.Agent)
+	if err != nil {
+		return nil, err
+	}
+	seen, err := s.cfg.Store.Head(ctx, in.Agent)
+	if err != nil {
+		return nil, err
+	}
+	heads := in.Body.Heads
+	if seen != nil {
+		heads = append(slices.Clone(heads), seen)
+	}
+	report, err := w.Verify(ctx, heads)
+	if err != nil {
+		return nil, err
+	}
+	out := api.Verified{Report: report, OK: report.OK}
+	if err := s.witness(ctx, w, in.Agent, seen, report.OK); err != nil {
+		out.OK, out.Witness = false, err.Error()
+	}
+	s.log.Info("verified a log", "agent", in.Agent, "ok", out.OK, "events", report.Events, "witness", out.Witness, "by", principal(ctx))
+	return &body[api.Verified]{out}, nil
+}
+
+// witness checks the worker's newest head by itself, with the agent's public
+// key: it never goes back and never changes at the same size. It keeps the head
+// if the proof was good.
+func (s *Server) witness(ctx context.Context, w *control.Client, id ambit.AgentID, seen []byte, proved bool) error {
+	answered, err := w.Head(ctx)
+	if err != nil {
+		return fmt.Errorf("the worker gives no signed head: %w", err)
+	}
+	key, err := s.verifierKey(ctx, id, answered.Note)
+	if err != nil {
+		return err
+	}
+	head, err := audit.ParseHead(answered.Note, key)
+	if err != nil {
+		return fmt.Errorf("the worker's head is not signed with the key of %s: %w", id, err)
+	}
+	if seen != nil {
+		old, err := audit.ParseHead(seen, key)
+		switch {
+		case err != nil:
+			return fmt.Errorf("the head kept for %s in control.db is not one of its log: %w", id, err)
+		case head.Size < old.Size:
+			return fmt.Errorf("the log went back: it had %d events when it was last seen, and has %d", old.Size, head.Size)
+		case head.Size == old.Size && head.Root != old.Root:
+			return fmt.Errorf("the log was rewritten: at %d events it is not the one that was last seen", head.Size)
+		}
+	}
+	if !proved {
+		return nil
+	}
+	_, err = s.cfg.Store.SetHead(ctx, id, seen, answered.Note) // not set: another verification was faster, with a head of its own
+	return err
+}

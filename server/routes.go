@@ -1,0 +1,173 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"ambit"
+	"ambit/api"
+	"ambit/manifest"
+)
+
+const (
+	smallBody = 64 << 10
+	// deployBody holds a manifest of the largest size with every byte escaped;
+	// a larger manifest is refused by its own check, which says so better.
+	deployBody = 6*manifest.MaxSize + 2*smallBody
+	headsBody  = 4 << 20
+)
+
+// body is an answer in JSON.
+type body[T any] struct{ Body T }
+
+// answer is a body with a status of its own.
+type answer[T any] struct {
+	Status int
+	Body   T
+}
+
+// agentPath is the part of the path that names an agent.
+type agentPath struct {
+	Agent ambit.AgentID `path:"agent" pattern:"^[a-z][a-z0-9-]{0,39}$" doc:"the agent's name"`
+}
+
+// routes is the whole API.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	a := humago.New(mux, s.openapi())
+	const one = "/v1/agents/{agent}"
+
+	handle(a, "version", "GET /v1/version", "The version of the control plane", s.version)
+	handle(a, "list-agents", "GET /v1/agents", "All agents", s.listAgents)
+	handle(a, "deploy", "POST /v1/agents", "Create or update the agent that a manifest names", s.deploy, bodyLimit(deployBody), created)
+	handle(a, "get-agent", "GET "+one, "One agent", s.getAgent)
+	handle(a, "wipe", "DELETE "+one, "Stop an agent and destroy everything of it", s.wipe)
+	handle(a, "start", "POST "+one+"/start", "Make the agent's computer run", s.start)
+	handle(a, "stop", "POST "+one+"/stop", "Stop the agent's computer", s.stop)
+	handle(a, "list-versions", "GET "+one+"/versions", "All versions of its manifest, newest first", s.listVersions)
+	handle(a, "get-version", "GET "+one+"/versions/{n}", "One version, with its source", s.getVersion)
+	handle(a, "redeploy", "POST "+one+"/versions/{n}/deploy", "Put an old version in force again, as a new one", s.redeploy)
+	handle(a, "exec", "POST "+one+"/exec", "Run a program in the agent's computer", s.exec, execResponses)
+	handle(a, "output", "GET "+one+"/output", "What the agent's program wrote", s.output, media("application/octet-stream"))
+	handle(a, "egress", "GET "+one+"/egress", "Calls that left or tried to, oldest first", s.egress, egressResponses)
+	handle(a, "alerts", "GET /v1/alerts", "Alerts of all agents, newest first", s.alerts)
+	handle(a, "ack-alert", "POST "+one+"/alerts/{id}/ack", "Mark an alert as seen", s.ackAlert)
+	handle(a, "audit-head", "GET "+one+"/audit/head", "The signed checkpoint of its log", s.auditHead)
+	handle(a, "audit-verify", "POST "+one+"/audit/verify", "Prove its log, also against checkpoints kept elsewhere", s.auditVerify, bodyLimit(headsBody))
+	ownProblemSchema(a.OpenAPI())
+	return misses(mux)
+}
+
+func (s *Server) openapi() huma.Config {
+	c := huma.DefaultConfig("Ambit", s.cfg.Version)
+	c.Info.Description = "The control plane of Ambit. On its Unix socket the caller is known by peer credentials; on its loopback port by a bearer token."
+	c.DocsPath, c.SchemasPath = "", ""
+	c.RejectUnknownQueryParameters = true
+	c.NoFormatFallback = true
+	c.CreateHooks = nil // no $schema members in answers
+	c.Transformers = []huma.Transformer{ownProblems}
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "of the loopback port; not needed on the socket"}}
+	c.Security = []map[string][]string{{"token": {}}, {}}
+	return c
+}
+
+// handle registers one operation: route is "METHOD /path".
+func handle[I, O any](a huma.API, id, route, summary string, fn func(context.Context, *I) (*O, error), options ...func(*huma.Operation, huma.Registry)) {
+	method, path := splitRoute(route)
+	op := huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, MaxBodyBytes: smallBody, BodyReadTimeout: readTimeout}
+	for _, option := range options {
+		option(&op, a.OpenAPI().Components.Schemas)
+	}
+	huma.Register(a, op, func(ctx context.Context, in *I) (*O, error) {
+		out, err := fn(ctx, in)
+		if err != nil {
+			return nil, problemOf(err)
+		}
+		return out, nil
+	})
+}
+
+func splitRoute(route string) (method, path string) {
+	for i := range route {
+		if route[i] == ' ' {
+			return route[:i], route[i+1:]
+		}
+	}
+	return "", route
+}
+
+func bodyLimit(n int64) func(*huma.Operation, huma.Registry) {
+	return func(op *huma.Operation, _ huma.Registry) { op.MaxBodyBytes = n }
+}
+
+// created documents the second good answer of a deploy.
+func created(op *huma.Operation, r huma.Registry) {
+	op.Responses = map[string]*huma.Response{"201": {
+		Description: "Created",
+		Content:     map[string]*huma.MediaType{"application/json": {Schema: huma.SchemaFromType(r, typeOf[api.Deployed]())}},
+	}}
+}
+
+func media(types ...string) func(*huma.Operation, huma.Registry) {
+	return func(op *huma.Operation, _ huma.Registry) {
+		content := map[string]*huma.MediaType{}
+		for _, t := range types {
+			content[t] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+		}
+		op.Responses = map[string]*huma.Response{"200": {Description: "OK", Content: content}}
+	}
+}
+
+func (s *Server) version(context.Context, *struct{}) (*body[api.Version], error) {
+	return &body[api.Version]{api.Version{Version: s.cfg.Version, API: 1, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}}, nil
+}
+
+type agentList struct {
+	Agents []api.Agent `json:"agents" doc:"by name"`
+}
+
+func (s *Server) listAgents(ctx context.Context, _ *struct{}) (*body[agentList], error) {
+	agents, err := s.cfg.Store.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]api.Agent, len(agents))
+	for i, a := range agents {
+		out[i] = s.describe(a)
+	}
+	return &body[agentList]{agentList{out}}, nil
+}
+
+// workerTimeout bounds a question to a worker that only decorates an answer.
+const workerTimeout = 3 * time.Second
+
+func (s *Server) getAgent(ctx context.Context, in *agentPath) (*body[api.Status], error) {
+	a, err := s.cfg.Store.Get(ctx, in.Agent)
+	if err != nil {
+		return nil, err
+	}
+	out := api.Status{Agent: s.describe(a)}
+	if v, err := s.cfg.Store.VersionSource(ctx, a.ID, a.Version); err == nil {
+		if m, err := manifest.Parse("", v.Source); err == nil {
+			out.Reach = reach(m)
+		}
+	}
+	ask, cancel := context.WithTimeout(ctx, workerTimeout)
+	defer cancel()
+	w, err := s.cfg.Workers.Worker(ask, a.ID)
+	if err == nil {
+		reported, statusErr := w.Status(ask)
+		if err = statusErr; err == nil {
+			out.Reported = &reported
+		}
+	}
+	if err != nil {
+		out.Missing = err.Error()
+	}
+	return &body[api.Status]{out}, nil
+}

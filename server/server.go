@@ -1,0 +1,177 @@
+// Package server is the control plane: an HTTP API over which people say which
+// agents exist, make them run and see what they did. It keeps the answers in
+// the store of package agent, lets a [Runner] do the running, and asks each
+// agent's worker for what only that one knows.
+//
+// The API is on a Unix socket in the home, where the kernel says who calls, and
+// optionally on a loopback port, where a token does. /openapi.json describes it
+// (OpenAPI 3.1); every refusal is a problem (RFC 9457).
+//
+// What a person does to an agent is in that agent's log before it happens, and
+// does not happen if it cannot be logged, but for two things that only take
+// away: stop and wipe.
+//
+// Crash points: a version is stored before it is enforced, and what is wanted
+// before it is done, so the next serve finishes what this one began. A new
+// agent is stored as stopped and is wanted running only once its deploy is in
+// its log.
+//
+// Trust: callers are trusted as far as their user: whoever may use the socket,
+// or has read the token, may do everything. Workers are not trusted: what they
+// answer is passed on as data, and the heads of their logs are checked here.
+// Whoever controls the home controls every agent.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"ambit/agent"
+)
+
+// Limits of the API.
+const (
+	readTimeout = 10 * time.Second // of a request's head; bodies have their own
+	idleTimeout = 2 * time.Minute
+	workTimeout = 15 * time.Minute // of one change, an image's download included
+	grace       = 20 * time.Second // for changes that run when the server ends
+	turnWait    = 30 * time.Second // for another change of the same agent
+)
+
+// Config is what a server needs.
+type Config struct {
+	Home    string       // of OpenHome; required
+	Listen  string       // a loopback address for the API beside the socket: "127.0.0.1:7400"; "" is none
+	Store   *agent.Store // required
+	Runner  Runner       // required
+	Workers Workers      // required
+	Version string       // of the program
+	Log     *slog.Logger // slog.Default() when nil
+}
+
+// Server is the control plane's API.
+type Server struct {
+	cfg   Config
+	log   *slog.Logger
+	turns turns
+	api   http.Handler // behind the guards
+
+	socket, port net.Listener // of Listen; port may be nil
+	token        string       // of the port
+
+	work     context.Context // of changes: ends when the grace is over
+	stopWork context.CancelFunc
+	streams  sync.WaitGroup // hijacked connections
+}
+
+// New returns a server that does not listen yet.
+func New(cfg Config) (*Server, error) {
+	if cfg.Home == "" || cfg.Store == nil || cfg.Runner == nil || cfg.Workers == nil {
+		return nil, errors.New("the server's configuration is not complete")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	s := &Server{cfg: cfg, log: cfg.Log, turns: newTurns(turnWait)}
+	s.work, s.stopWork = context.WithCancel(context.Background())
+	s.api = s.routes()
+	return s, nil
+}
+
+// Listen takes the socket and the port, and returns where it listens.
+func (s *Server) Listen() (addresses []string, err error) {
+	if s.cfg.Listen != "" {
+		if s.port, err = listenPort(s.cfg.Listen); err != nil {
+			return nil, err
+		}
+		if s.token, err = newToken(s.cfg.Home); err != nil {
+			return nil, errors.Join(err, s.port.Close())
+		}
+	} else if err := os.Remove(TokenPath(s.cfg.Home)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("removing an old token: %w", err)
+	}
+	if s.socket, err = listenSocket(s.cfg.Home); err != nil {
+		if s.port != nil {
+			err = errors.Join(err, s.port.Close())
+		}
+		return nil, err
+	}
+	addresses = []string{SocketPath(s.cfg.Home)}
+	if s.port != nil {
+		addresses = append(addresses, "http://"+s.port.Addr().String())
+	}
+	return addresses, nil
+}
+
+// Serve answers until ctx ends, then lets the changes that run come to an end,
+// for a while, and returns nil. Listen comes first; Serve is called once.
+func (s *Server) Serve(ctx context.Context) error {
+	defer s.stopWork()
+	requests, stopRequests := context.WithCancel(context.Background())
+	defer stopRequests()
+	servers := []*http.Server{s.http(requests, guardSocket(s.api))}
+	listeners := []net.Listener{s.socket}
+	if s.port != nil {
+		servers = append(servers, s.http(requests, guardPort(s.token, s.api)))
+		listeners = append(listeners, s.port)
+	}
+	failed := make(chan error, len(servers))
+	for i, h := range servers {
+		go func() { failed <- h.Serve(listeners[i]) }()
+	}
+	var err error
+	running := len(servers)
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		running--
+	}
+	stopRequests() // streams and questions end at once; changes have a context of their own
+	end, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	for _, h := range servers {
+		if e := h.Shutdown(end); e != nil {
+			s.stopWork()
+			err = errors.Join(err, h.Close())
+		}
+	}
+	for range running {
+		<-failed
+	}
+	s.streams.Wait()
+	if errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	return err
+}
+
+func (s *Server) http(base context.Context, h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           s.recoverer(h),
+		ReadHeaderTimeout: readTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    32 << 10,
+		BaseContext:       func(net.Listener) context.Context { return base },
+		ConnContext:       withConn,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+	}
+}
+
+// detach makes the context of a change: it does not end when the caller goes
+// away, because half a change is worse than a whole one.
+func (s *Server) detach(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
+	stop := context.AfterFunc(s.work, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
+}
