@@ -1,0 +1,116 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"ambit"
+	"ambit/api"
+	"ambit/client"
+)
+
+// maxHead bounds a file with a checkpoint, in bytes.
+const maxHead = 64 << 10
+
+func (a *app) auditCommand() *cobra.Command {
+	c := group(&cobra.Command{
+		Use:     "audit",
+		Short:   "Prove that an agent's log is whole",
+		Example: "ambit audit head support > support.head\nambit audit verify support --head support.head",
+	})
+	c.AddCommand(a.headCommand(), a.verifyCommand())
+	return c
+}
+
+func (a *app) headCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "head AGENT",
+		Short:   "Print the signed checkpoint of an agent's log, to keep it elsewhere",
+		Long:    "Print the signed checkpoint of an agent's log. Kept where nobody who can reach this machine can change it, it finds out later whether the log was edited, cut off or replaced: ambit audit verify AGENT --head FILE.",
+		Example: "ambit audit head support > support.head",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withAgent(args, func(c *client.Client, id ambit.AgentID) error {
+				h, err := c.Head(cmd.Context(), id)
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.printJSON(h)
+				}
+				return a.print("%s", trimNewline(string(h.Note)))
+			})
+		},
+	}
+}
+
+func trimNewline(s string) string {
+	if len(s) > 0 && s[len(s)-1] == '\n' {
+		return s[:len(s)-1]
+	}
+	return s
+}
+
+func (a *app) verifyCommand() *cobra.Command {
+	var files []string
+	c := &cobra.Command{
+		Use:     "verify AGENT",
+		Short:   "Check an agent's log from its first event to its last",
+		Long:    "Check an agent's log from its first event to its last: every hash is computed again, and the result is held against the log's own signed checkpoint, the one that the control plane kept, and those given with --head. The exit code is 1 if anything is wrong.",
+		Example: "ambit audit verify support\nambit audit verify support --head support.head",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			heads := make([][]byte, len(files))
+			for i, f := range files {
+				b, err := os.ReadFile(f)
+				if err != nil {
+					return fmt.Errorf("reading a head: %w", err)
+				}
+				if len(b) > maxHead {
+					return fmt.Errorf("reading a head: %s is too large to be one", f)
+				}
+				heads[i] = b
+			}
+			return a.withAgent(args, func(c *client.Client, id ambit.AgentID) error {
+				done := a.progress(cmd.Context(), "verifying the log of "+string(id))
+				v, err := c.Verify(cmd.Context(), id, heads)
+				done()
+				if err != nil {
+					return err
+				}
+				return a.printVerified(id, v)
+			})
+		},
+	}
+	c.Flags().StringArrayVar(&files, "head", nil, "file with a checkpoint that was kept elsewhere; may be given again")
+	return c
+}
+
+func (a *app) printVerified(id ambit.AgentID, v api.Verified) error {
+	if a.json {
+		if err := a.printJSON(v); err != nil {
+			return err
+		}
+		if !v.OK {
+			return &exitError{code: exitFailed}
+		}
+		return nil
+	}
+	r := v.Report
+	if v.OK {
+		return a.print("The log of %s is whole: %d events, %d of them erased by retention, root %s; it agrees with %d kept heads.", id, r.Events, r.Erased, r.Root, r.Heads)
+	}
+	text := fmt.Sprintf("the log of %s is NOT what was written", id)
+	for _, p := range r.Problems {
+		text += fmt.Sprintf("\n  event %d: %s: %s", p.Seq, p.Kind, p.Text)
+	}
+	if r.More > 0 {
+		text += fmt.Sprintf("\n  and %d more", r.More)
+	}
+	if v.Witness != "" {
+		text += "\n  the control plane: " + v.Witness
+	}
+	return &exitError{exitFailed, text + "\nKeep the agent's folder for examination; `ambit stop " + string(id) + "` stops it."}
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ambit/agent"
+	"ambit/server"
+)
+
+// closePatience is how long workers and computers have to be let go of.
+const closePatience = 30 * time.Second
+
+func (a *app) serveCommands() []*cobra.Command {
+	var listen string
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the control plane",
+		Long: "Run the control plane: it keeps the agents in its home, runs them, and answers the other commands. There is one for each home. Ctrl-C ends it in good order.\n\n" +
+			"The API is on a socket in the home; --listen adds a loopback port, which needs the token in run/token.",
+		Example: "ambit serve\nambit serve --home /srv/ambit --listen 127.0.0.1:7400",
+		Args:    args(cobra.NoArgs),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), listen) },
+	}
+	c.Flags().StringVar(&listen, "listen", "", "also answer on this loopback address: 127.0.0.1:7400")
+	return []*cobra.Command{c}
+}
+
+func (a *app) serve(ctx context.Context, listen string) (err error) {
+	if a.home == "" {
+		return usageError{errors.New("there is no home folder for this user: say where with --home")}
+	}
+	log := slog.New(slog.NewTextHandler(a.stderr, nil))
+	if a.json {
+		log = slog.New(slog.NewJSONHandler(a.stderr, nil))
+	}
+	home, err := server.OpenHome(a.home)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, home.Close()) }()
+	store, err := agent.Open(ctx, agent.Config{Home: home.Dir, OwnUID: os.Geteuid() == 0})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	fleet, err := newFleet(ctx, home.Dir, store, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
+		defer cancel()
+		err = errors.Join(err, fleet.Close(end))
+	}()
+	s, err := server.New(server.Config{Home: home.Dir, Listen: listen, Store: store, Runner: fleet, Workers: fleet, Version: programVersion(), Log: log})
+	if err != nil {
+		return err
+	}
+	addresses, err := s.Listen()
+	if err != nil {
+		return err
+	}
+	for _, address := range addresses {
+		if err := a.print("ambit serve answers at %s", address); err != nil {
+			return fmt.Errorf("saying where it answers: %w", err)
+		}
+	}
+	return s.Serve(ctx)
+}
