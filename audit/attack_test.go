@@ -206,3 +206,24 @@ func TestOpenRefuses(t *testing.T) {
 		}
 	}
 }
+
+// A page of the file is overwritten: the report says so, with what was found
+// before it.
+func TestL1DamagedPages(t *testing.T) {
+	h := newHome(t)
+	h.fill(2000)
+	b, err := os.ReadFile(h.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for page := 60; page < 64; page++ {
+		copy(b[page*4096:], strings.Repeat("damage", 500))
+	}
+	if err := os.WriteFile(h.path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := h.verify()
+	if r.OK || r.Events == 0 || r.Events >= 2000 || !slices.ContainsFunc(r.Problems, func(p audit.Problem) bool { return p.Kind == audit.ProblemDamaged }) {
+		t.Errorf("%+v", r)
+	}
+}

@@ -210,7 +210,7 @@ type state struct {
 
 // querier is what reads: the database, or a transaction.
 type querier interface {
-	Query(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	Query(ctx context.Context, query string, args ...any) (*sqldb.Rows, error)
 	QueryRow(ctx context.Context, query string, args []any, dest ...any) error
 }
 

@@ -26,7 +26,7 @@ func FuzzRow(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seq uint64, micros int64, kind string, decision, of int64, hasOf bool, commit, sealed, plain []byte) {
 		r := row{seq: seq, micros: micros, kind: ambit.Kind(kind), decision: decision, of: sql.NullInt64{Int64: of, Valid: hasOf}, sealed: sealed}
 		copy(r.commitment[:], commit)
-		if e, err := r.event(keys); err == nil && (e.Seq != 7 || !bytes.Equal(commit, commitment[:])) {
+		if e, err := r.event(keys); err == nil && (e.Seq != 7 || seq != 7) { // only the seed opens (fuzzing processes have other salts)
 			t.Errorf("forged: %+v", e)
 		}
 		_ = r.leafHash(keys.origin)

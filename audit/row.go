@@ -11,6 +11,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"ambit"
+	"ambit/internal/sqldb"
 )
 
 // row is one row of audit_event. Every field is as untrusted as the file.
@@ -39,7 +40,7 @@ type rowScan struct {
 }
 
 // next scans the current row. The result is valid until the next call.
-func (s *rowScan) next(rows *sql.Rows, body bool) (*row, error) {
+func (s *rowScan) next(rows *sqldb.Rows, body bool) (*row, error) {
 	var seq int64
 	if err := rows.Scan(&seq, &s.micros, (*string)(&s.kind), &s.decision, &s.of, &s.commit, &s.raw); err != nil {
 		return nil, err

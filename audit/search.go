@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"ambit"
-	"ambit/internal/sqldb"
 )
 
 // maxResults is the most that one search returns.
@@ -279,5 +278,3 @@ func finish(calls []Call, o *ambit.Event) {
 		c.Detail = o.Detail
 	}
 }
-
-var _ querier = (*sqldb.DB)(nil)

@@ -177,10 +177,22 @@ func (d *DB) Close() error {
 
 // Query runs a read-only query on the last committed state. The caller closes
 // the rows.
-func (d *DB) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+func (d *DB) Query(ctx context.Context, query string, args ...any) (*Rows, error) {
 	rows, err := d.read.QueryContext(ctx, query, args...)
-	return rows, d.explain("reading", err)
+	if err != nil {
+		return nil, d.explain("reading", err)
+	}
+	return &Rows{rows, d}, nil
 }
+
+// Rows are the rows of a query, as in database/sql.
+type Rows struct {
+	*sql.Rows
+	db *DB
+}
+
+// Err is the error that ended the rows early, if any: for instance ErrDamaged.
+func (r *Rows) Err() error { return r.db.explain("reading", r.Rows.Err()) }
 
 // QueryRow runs a read-only query that returns at most one row and scans it
 // into dest. It returns sql.ErrNoRows if there is none.
@@ -266,12 +278,16 @@ func (t *Tx) Exec(ctx context.Context, query string, args ...any) (sql.Result, e
 }
 
 // Query runs a query inside the transaction. The caller closes the rows.
-func (t *Tx) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+func (t *Tx) Query(ctx context.Context, query string, args ...any) (*Rows, error) {
 	s, err := t.prepare(ctx, query)
 	if err != nil {
 		return nil, err
 	}
-	return s.QueryContext(ctx, args...)
+	rows, err := s.QueryContext(ctx, args...)
+	if err != nil {
+		return nil, err
+	}
+	return &Rows{rows, t.db}, nil
 }
 
 // QueryRow runs a query that returns at most one row and scans it into dest.
