@@ -21,7 +21,7 @@ import (
 type link struct {
 	p      *Proxy
 	ctx    context.Context    // ends with the connection
-	cancel context.CancelFunc // cuts what is under way for it
+	cancel context.CancelFunc // cuts it and what is under way for it
 	conn   net.Conn           // what is spoken on now: the raw connection, or the TLS in it
 	br     *bufio.Reader      // of conn
 	to     origin
@@ -37,6 +37,7 @@ type link struct {
 func (p *Proxy) newLink(ctx context.Context, c net.Conn, to origin) *link {
 	l := &link{p: p, conn: c, br: bufio.NewReader(c), to: to}
 	l.ctx, l.cancel = context.WithCancel(ctx)
+	context.AfterFunc(l.ctx, func() { c.Close() })
 	return l
 }
 
@@ -272,7 +273,9 @@ func (l *link) absolute(target string) (rest string, err error) {
 	if err != nil {
 		return "", err
 	}
-	l.to.name(host, port)
+	if host != l.to.host || port != l.to.port {
+		l.to.name(host, port)
+	}
 	rest = after[end:]
 	if rest == "" || rest[0] == '?' {
 		rest = "/" + rest

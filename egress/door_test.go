@@ -221,6 +221,17 @@ func newDoor(t testing.TB, c egress.Config, rules ...policy.Rule) *door {
 	return d
 }
 
+// use puts another policy in force.
+func (d *door) use(rules ...policy.Rule) {
+	d.t.Helper()
+	set, err := policy.Compile(policy.Egress{Rules: rules})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.set.Store(set)
+	d.gate.SetPolicy(set)
+}
+
 // pair is the two ends of a Unix socket, as between the computer and the gate.
 func (d *door) pair() (agent, gate net.Conn) {
 	accepted := make(chan net.Conn, 1)

@@ -135,6 +135,7 @@ type Proxy struct {
 	mu     sync.Mutex // held for a few instructions
 	closed bool
 	conns  map[net.Conn]struct{}
+	flying flights
 	wg     sync.WaitGroup // connections and HTTP/2 handlers; Add only under mu and while not closed
 }
 
@@ -216,9 +217,7 @@ func (p *Proxy) enter(ctx context.Context, c net.Conn) (_ context.Context, leave
 	p.wg.Add(1)
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(p.ctx, cancel)
-	unhook := context.AfterFunc(ctx, func() { c.Close() })
 	return ctx, func() {
-		unhook()
 		stop()
 		cancel()
 		c.Close()

@@ -410,6 +410,48 @@ func TestClientAbort(t *testing.T) {
 	}
 }
 
+// A WebSocket is cut when its host is taken out of the policy, and is not when
+// something else changes.
+func TestPolicyChangeCutsStreams(t *testing.T) {
+	s := newShop(t, func(w http.ResponseWriter, r *http.Request) {
+		c, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer c.CloseNow()
+		for err == nil {
+			var b []byte
+			if _, b, err = c.Read(r.Context()); err == nil {
+				err = c.Write(r.Context(), websocket.MessageText, b)
+			}
+		}
+	})
+	r := s.rule()
+	r.WebSocket = true
+	d := newDoor(t, egress.Config{}, r)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	c, _, err := websocket.Dial(ctx, "wss://"+s.host()+"/", &websocket.DialOptions{HTTPClient: d.client(false)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseNow()
+	d.use(r, policy.Rule{Host: "another.example"})
+	d.proxy.Refresh()
+	if err := c.Write(ctx, websocket.MessageText, []byte("still here")); err != nil {
+		t.Fatal(err)
+	}
+	if _, b, err := c.Read(ctx); err != nil || string(b) != "still here" {
+		t.Fatalf("%q, %v", b, err)
+	}
+	d.use(policy.Rule{Host: "another.example"})
+	d.proxy.Refresh()
+	if _, _, err := c.Read(ctx); err == nil || ctx.Err() != nil {
+		t.Errorf("not cut: %v", err)
+	}
+	d.log.outcome()
+}
+
 func TestPolicyChangeDropsConnections(t *testing.T) {
 	remotes := make(chan string, 1)
 	s := newShop(t, func(_ http.ResponseWriter, r *http.Request) { remotes <- r.RemoteAddr })
@@ -432,12 +474,8 @@ func TestPolicyChangeDropsConnections(t *testing.T) {
 		t.Errorf("the connection upstream was not kept alive")
 	}
 	use := func(rules ...policy.Rule) {
-		set, err := policy.Compile(policy.Egress{Rules: rules})
-		if err != nil {
-			t.Fatal(err)
-		}
-		d.set.Store(set)
-		d.gate.SetPolicy(set)
+		t.Helper()
+		d.use(rules...)
 	}
 	use(s.rule())
 	if again, _ := get(); again == first {

@@ -82,12 +82,12 @@ func (l *link) serveRequest(head *httpstrict.Head) (again bool) {
 		return false
 	}
 	grpc := isGRPC(head.Header)
-	a, f := l.p.admitOne(l.ctx, &l.to, &c)
+	a, f := l.p.admitOne(l.ctx, l.cancel, &l.to, &c)
 	if f != nil {
 		again = !head.Close && f.status != http.StatusBadRequest && f.status != http.StatusMisdirectedRequest && l.discard(head)
 		return l.answerRefusal(f, again, head.Method == http.MethodHead, grpc) && again
 	}
-	defer l.p.requests.Add(-1)
+	defer l.p.ended(a)
 	x := exchange{l: l, a: a, head: head, start: time.Now()}
 	return x.run()
 }

@@ -68,14 +68,16 @@ func (l *link) serveStream(w http.ResponseWriter, r *http.Request) {
 	defer l.p.wg.Done()
 	grpc := isGRPC(r.Header)
 	c := call{method: r.Method, target: r.RequestURI, authority: r.Host, hasHost: true, header: r.Header}
-	a, f := l.p.admitOne(r.Context(), &l.to, &c)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	a, f := l.p.admitOne(ctx, cancel, &l.to, &c)
 	if f != nil {
 		writeRefusal(w, f, grpc)
 		return
 	}
-	defer l.p.requests.Add(-1)
+	defer l.p.ended(a)
 	s := stream{l: l, a: a, w: w, r: r, grpc: grpc}
-	if !s.run() {
+	if !s.run(ctx, cancel) {
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -105,16 +107,14 @@ type stream struct {
 
 // run returns false if the stream must be reset, because what was sent is not
 // whole.
-func (s *stream) run() bool {
+func (s *stream) run(ctx context.Context, cancel context.CancelFunc) bool {
 	start := time.Now()
 	var o ambit.Outcome
 	body := &countedBody{src: s.r.Body, idle: &s.idle}
-	ctx, cancel := context.WithCancel(s.r.Context())
 	defer func() {
 		o.BytesOut, o.BytesIn, o.Duration = body.n.Load(), s.in, time.Since(start)
 		s.a.grant.Finish(o)
 	}()
-	defer cancel()
 	// The transport answers for a host that is silent; this is for the rest.
 	s.idle.start(s.l.p.limits.AnswerTime+s.l.p.limits.HeadTime, func() {
 		cancel()
@@ -134,9 +134,10 @@ func (s *stream) run() bool {
 	resp, err := transport.RoundTrip(q.WithContext(ctx))
 	if err != nil {
 		o.Error = oneLine(err)
-		if s.r.Context().Err() == nil {
-			writeRefusal(s.w, failed(err, s.a.grant.Event()), s.grpc)
+		if ctx.Err() != nil { // cut, by whichever side
+			return false
 		}
+		writeRefusal(s.w, failed(err, s.a.grant.Event()), s.grpc)
 		return true
 	}
 	defer resp.Body.Close()

@@ -72,9 +72,9 @@ type admitted struct {
 	up    *upstream
 }
 
-// admitOne is judge within the bound of requests in flight. Who gets admitted
-// counts the request out when it has ended.
-func (p *Proxy) admitOne(ctx context.Context, o *origin, c *call) (*admitted, *refusal) {
+// admitOne is judge within the bound of requests in flight. cancel cuts the call
+// when the policy changes under it; whoever gets admitted says when it has ended.
+func (p *Proxy) admitOne(ctx context.Context, cancel context.CancelFunc, o *origin, c *call) (*admitted, *refusal) {
 	if p.requests.Add(1) > int64(p.limits.Requests) {
 		p.requests.Add(-1)
 		r := o.request(ambit.ActionConnect)
@@ -82,16 +82,22 @@ func (p *Proxy) admitOne(ctx context.Context, o *origin, c *call) (*admitted, *r
 			Code: "too-busy", Text: "this agent has too many requests in flight", Remedy: "let some of them end first",
 		})
 	}
-	a, f := p.judge(ctx, o, c)
+	a, f := p.judge(ctx, cancel, o, c)
 	if f != nil {
 		p.requests.Add(-1)
 	}
 	return a, f
 }
 
+// ended counts out what admitOne let in.
+func (p *Proxy) ended(a *admitted) {
+	p.flying.remove(a)
+	p.requests.Add(-1)
+}
+
 // judge turns a call into a request, asks the gate and spends the grant. It
 // takes out of the call's header what may not leave.
-func (p *Proxy) judge(ctx context.Context, o *origin, c *call) (*admitted, *refusal) {
+func (p *Proxy) judge(ctx context.Context, cancel context.CancelFunc, o *origin, c *call) (*admitted, *refusal) {
 	r := o.request(ambit.ActionHTTP)
 	r.Method = c.method
 	if f := p.sameName(ctx, o, c, r); f != nil {
@@ -118,7 +124,7 @@ func (p *Proxy) judge(ctx context.Context, o *origin, c *call) (*admitted, *refu
 		})
 	}
 	r.Header = c.header
-	return p.admit(ctx, r)
+	return p.admit(ctx, cancel, r)
 }
 
 // sameName holds every request to the name of its connection (N1, N3, N6).
@@ -181,8 +187,8 @@ func isHex(c byte) bool {
 
 // admit asks the gate. The address is looked up and vetted before, so that a
 // refusal of it is part of the decision; only a name that a rule allows is
-// ever looked up.
-func (p *Proxy) admit(ctx context.Context, r *ambit.Request) (*admitted, *refusal) {
+// ever looked up. cancel cuts the call when the policy changes under it.
+func (p *Proxy) admit(ctx context.Context, cancel context.CancelFunc, r *ambit.Request) (*admitted, *refusal) {
 	up := p.upstream()
 	ep, v := up.ends.Endpoint(r.Host, r.Port)
 	var door *ambit.Verdict
@@ -196,7 +202,10 @@ func (p *Proxy) admit(ctx context.Context, r *ambit.Request) (*admitted, *refusa
 	if err := grant.Use(); err != nil {
 		return nil, refused(err)
 	}
+	a := &admitted{grant: grant, up: up}
+	p.flying.add(a, cancel)
 	if p.upstream() != up {
+		p.flying.remove(a)
 		// Granted by one policy, vetted by another: nothing was sent.
 		grant.Finish(ambit.Outcome{Error: "the policy changed at this moment"})
 		seq := grant.Event()
@@ -204,7 +213,7 @@ func (p *Proxy) admit(ctx context.Context, r *ambit.Request) (*admitted, *refusa
 			Code: "policy-changed", Text: "the policy changed while this was decided", Remedy: "send it again",
 		}}, denied: true}
 	}
-	return &admitted{grant: grant, up: up}, nil
+	return a, nil
 }
 
 // check asks the gate. It does so to the end even if the agent hangs up, for an

@@ -20,12 +20,13 @@ func (l *link) passthrough(hello clienthello.Hello, agent *wire) {
 		})
 		return
 	}
-	a, f := l.p.admit(l.ctx, l.to.request(ambit.ActionPassthrough))
+	a, f := l.p.admit(l.ctx, l.cancel, l.to.request(ambit.ActionPassthrough))
 	if f != nil {
 		l.writeBy(l.p.limits.HeadTime)
 		_, _ = l.conn.Write(fatal(alertAccessDenied)) // best effort: it is closed either way
 		return
 	}
+	defer l.p.flying.remove(a)
 	start := time.Now()
 	var o ambit.Outcome
 	defer func() {

@@ -57,6 +57,7 @@ func (p *Proxy) upstream() *upstream {
 	p.up.Store(up)
 	if old != nil {
 		old.close()
+		p.flying.cut(old.ends, ends)
 	}
 	return up
 }
