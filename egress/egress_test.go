@@ -452,6 +452,34 @@ func TestPolicyChangeCutsStreams(t *testing.T) {
 	d.log.outcome()
 }
 
+// The same for a request that waits for its answer: it fails, and does not come
+// back as an empty success.
+func TestPolicyChangeCutsRequests(t *testing.T) {
+	for _, h2 := range []bool{false, true} {
+		waiting := make(chan struct{})
+		s := newShop(t, func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // else the server does not notice who leaves
+			close(waiting)
+			<-r.Context().Done()
+		})
+		d := newDoor(t, egress.Config{}, s.rule())
+		go func() {
+			<-waiting
+			d.use()
+			d.proxy.Refresh()
+		}()
+		// POST, so that nobody tries again.
+		resp, err := d.client(h2).Post(s.url("/"), "text/plain", strings.NewReader("x"))
+		if err == nil {
+			resp.Body.Close()
+			t.Errorf("h2 %v: status %d", h2, resp.StatusCode)
+		}
+		if o := d.log.outcome(); o.Detail == "" {
+			t.Errorf("outcome %+v", o)
+		}
+	}
+}
+
 func TestPolicyChangeDropsConnections(t *testing.T) {
 	remotes := make(chan string, 1)
 	s := newShop(t, func(_ http.ResponseWriter, r *http.Request) { remotes <- r.RemoteAddr })
