@@ -133,7 +133,7 @@ func (s *Server) apply(ctx context.Context, m *manifest.Manifest, out *api.Deplo
 }
 
 type versionPath struct {
-	agentPath
+	AgentPath
 	N int `path:"n" minimum:"1" doc:"the version"`
 }
 
@@ -169,11 +169,11 @@ func (s *Server) redeploy(ctx context.Context, in *versionPath) (*body[api.Deplo
 	return &body[api.Deployed]{out}, nil
 }
 
-func (s *Server) start(ctx context.Context, in *agentPath) (*body[api.Agent], error) {
+func (s *Server) start(ctx context.Context, in *AgentPath) (*body[api.Agent], error) {
 	return s.want(ctx, in.Agent, agent.Running)
 }
 
-func (s *Server) stop(ctx context.Context, in *agentPath) (*body[api.Agent], error) {
+func (s *Server) stop(ctx context.Context, in *AgentPath) (*body[api.Agent], error) {
 	return s.want(ctx, in.Agent, agent.Stopped)
 }
 
@@ -220,7 +220,7 @@ const logPatience = 10 * time.Second
 // wipe stops an agent first, so that after a crash in between it does not run;
 // the files go before the keys, and the store last, so that a wipe that failed
 // can be done again.
-func (s *Server) wipe(ctx context.Context, in *agentPath) (*struct{}, error) {
+func (s *Server) wipe(ctx context.Context, in *AgentPath) (*struct{}, error) {
 	id := in.Agent
 	if _, err := s.cfg.Store.Get(ctx, id); err != nil {
 		return nil, err
@@ -255,7 +255,7 @@ type versionList struct {
 	Versions []api.ManifestVersion `json:"versions" doc:"newest first"`
 }
 
-func (s *Server) listVersions(ctx context.Context, in *agentPath) (*body[versionList], error) {
+func (s *Server) listVersions(ctx context.Context, in *AgentPath) (*body[versionList], error) {
 	a, err := s.cfg.Store.Get(ctx, in.Agent)
 	if err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ const (
 )
 
 // exec upgrades the connection and runs a program in the computer.
-func (s *Server) exec(ctx context.Context, in *agentPath) (*huma.StreamResponse, error) {
+func (s *Server) exec(ctx context.Context, in *AgentPath) (*huma.StreamResponse, error) {
 	if _, err := s.cfg.Store.Get(ctx, in.Agent); err != nil {
 		return nil, err
 	}

@@ -77,7 +77,7 @@ func (s *streamWriter) Write(p []byte) (int, error) {
 }
 
 type outputInput struct {
-	agentPath
+	AgentPath
 	Tail   int  `query:"tail" minimum:"0" doc:"only so many last bytes; 0 is all that is kept"`
 	Follow bool `query:"follow" doc:"go on with what it writes from now on"`
 }
@@ -93,7 +93,7 @@ func (s *Server) output(ctx context.Context, in *outputInput) (*huma.StreamRespo
 }
 
 type egressInput struct {
-	agentPath
+	AgentPath
 	Denied bool      `query:"denied" doc:"only what was refused"`
 	Since  time.Time `query:"since" doc:"not older than this (RFC 3339)"`
 	Limit  int       `query:"limit" minimum:"0" maximum:"10000" doc:"the last so many; 0 is 10000"`
@@ -187,7 +187,7 @@ func (s *Server) alertsOf(ctx context.Context, id ambit.AgentID, q alert.Query) 
 }
 
 type ackInput struct {
-	agentPath
+	AgentPath
 	ID int64 `path:"id" doc:"the alert's"`
 }
 
@@ -199,7 +199,7 @@ func (s *Server) ackAlert(ctx context.Context, in *ackInput) (*struct{}, error) 
 	return nil, w.Ack(ctx, in.ID)
 }
 
-func (s *Server) auditHead(ctx context.Context, in *agentPath) (*body[audit.Head], error) {
+func (s *Server) auditHead(ctx context.Context, in *AgentPath) (*body[audit.Head], error) {
 	w, err := s.worker(ctx, in.Agent)
 	if err != nil {
 		return nil, err
@@ -212,7 +212,7 @@ func (s *Server) auditHead(ctx context.Context, in *agentPath) (*body[audit.Head
 }
 
 type verifyInput struct {
-	agentPath
+	AgentPath
 	Body api.Verify
 }
 

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"path"
 	"reflect"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -11,12 +13,26 @@ import (
 
 func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }
 
+// schemaName names a type in the document. Two packages may have types of the
+// same name; those of the wire itself go without their package.
+func schemaName(t reflect.Type, hint string) string {
+	name := huma.DefaultSchemaNamer(t, hint)
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	pkg := path.Base(t.PkgPath())
+	if t.Name() == "" || pkg == "api" || pkg == "server" || pkg == "huma" || pkg == "." {
+		return name
+	}
+	return strings.ToUpper(pkg[:1]) + pkg[1:] + name
+}
+
 // ownProblemSchema documents errors the way they are sent: the HTTP library
 // describes its own type.
 func ownProblemSchema(doc *huma.OpenAPI) {
-	schema := huma.SchemaFromType(doc.Components.Schemas, typeOf[api.Problem]())
-	for _, path := range doc.Paths {
-		for _, op := range []*huma.Operation{path.Get, path.Post, path.Delete} {
+	schema := doc.Components.Schemas.Schema(typeOf[api.Problem](), true, "")
+	for _, item := range doc.Paths {
+		for _, op := range []*huma.Operation{item.Get, item.Post, item.Delete} {
 			if op == nil {
 				continue
 			}
@@ -37,8 +53,8 @@ func ownProblemSchema(doc *huma.OpenAPI) {
 
 func egressResponses(op *huma.Operation, r huma.Registry) {
 	op.Responses = map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{
-		"application/json":     {Schema: huma.SchemaFromType(r, typeOf[[]audit.Call]())},
-		"application/x-ndjson": {Schema: huma.SchemaFromType(r, typeOf[audit.Call]())},
+		"application/json":     {Schema: r.Schema(typeOf[[]audit.Call](), true, "")},
+		"application/x-ndjson": {Schema: r.Schema(typeOf[audit.Call](), true, "")},
 	}}}
 	op.Description = "With follow=1 one JSON document a line, for as long as the connection lasts: a call when it was decided, and again when it has ended."
 }

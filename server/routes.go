@@ -31,8 +31,9 @@ type answer[T any] struct {
 	Body   T
 }
 
-// agentPath is the part of the path that names an agent.
-type agentPath struct {
+// AgentPath is the part of the path that names an agent. It is exported
+// because the HTTP library sees embedded fields of exported types only.
+type AgentPath struct {
 	Agent ambit.AgentID `path:"agent" pattern:"^[a-z][a-z0-9-]{0,39}$" doc:"the agent's name"`
 }
 
@@ -68,9 +69,9 @@ func (s *Server) openapi() huma.Config {
 	c.Info.Description = "The control plane of Ambit. On its Unix socket the caller is known by peer credentials; on its loopback port by a bearer token."
 	c.DocsPath, c.SchemasPath = "", ""
 	c.RejectUnknownQueryParameters = true
-	c.NoFormatFallback = true
 	c.CreateHooks = nil // no $schema members in answers
 	c.Transformers = []huma.Transformer{ownProblems}
+	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "of the loopback port; not needed on the socket"}}
 	c.Security = []map[string][]string{{"token": {}}, {}}
 	return c
@@ -109,7 +110,7 @@ func bodyLimit(n int64) func(*huma.Operation, huma.Registry) {
 func created(op *huma.Operation, r huma.Registry) {
 	op.Responses = map[string]*huma.Response{"201": {
 		Description: "Created",
-		Content:     map[string]*huma.MediaType{"application/json": {Schema: huma.SchemaFromType(r, typeOf[api.Deployed]())}},
+		Content:     map[string]*huma.MediaType{"application/json": {Schema: r.Schema(typeOf[api.Deployed](), true, "")}},
 	}}
 }
 
@@ -146,7 +147,7 @@ func (s *Server) listAgents(ctx context.Context, _ *struct{}) (*body[agentList],
 // workerTimeout bounds a question to a worker that only decorates an answer.
 const workerTimeout = 3 * time.Second
 
-func (s *Server) getAgent(ctx context.Context, in *agentPath) (*body[api.Status], error) {
+func (s *Server) getAgent(ctx context.Context, in *AgentPath) (*body[api.Status], error) {
 	a, err := s.cfg.Store.Get(ctx, in.Agent)
 	if err != nil {
 		return nil, err

@@ -43,23 +43,36 @@ func (t turns) take(ctx context.Context, id ambit.AgentID, what string) (done fu
 	u.users++
 	t.mu.Unlock()
 
-	timer := time.NewTimer(t.wait)
-	defer timer.Stop()
-	select {
-	case <-u.free:
-		t.mu.Lock()
-		u.what, u.since = what, time.Now()
-		t.mu.Unlock()
-		return func() { u.free <- struct{}{}; t.leave(id, u) }, nil
-	case <-ctx.Done():
-		t.leave(id, u)
-		return nil, ctx.Err()
-	case <-timer.C:
+	if err := u.wait(ctx, t.wait); err != nil {
 		t.mu.Lock()
 		text := fmt.Sprintf("another %s of %s is running since %s: wait for it, then try again", u.what, id, time.Since(u.since).Round(time.Second))
 		t.mu.Unlock()
 		t.leave(id, u)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		return nil, problem(http.StatusConflict, text)
+	}
+	t.mu.Lock()
+	u.what, u.since = what, time.Now()
+	t.mu.Unlock()
+	return func() { u.free <- struct{}{}; t.leave(id, u) }, nil
+}
+
+// wait takes the token, at once if it is there.
+func (u *turn) wait(ctx context.Context, most time.Duration) error {
+	select {
+	case <-u.free:
+		return nil
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	select {
+	case <-u.free:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -43,7 +43,7 @@ func (a *app) execCommand() *cobra.Command {
 	c.Flags().Lookup("tty").NoOptDefVal = "yes"
 	c.Flags().StringVar(&f.intent, "intent", "", "what it is for; recorded with every call that it makes")
 	c.Flags().StringVar(&f.dir, "dir", "", "folder to run in, inside the computer")
-	c.Flags().StringArrayVarP(&f.env, "env", "e", nil, "NAME=value to add to its environment; may be given again")
+	c.Flags().StringArrayVarP(&f.env, "env", "e", nil, "variable to add to its environment, as NAME=value; may be given again")
 	return c
 }
 

@@ -149,8 +149,8 @@ func (a *app) root() *cobra.Command {
 			"Exit codes: 0 done, 1 failed, 2 usage, 3 denied by policy, 4 waiting for a person; exec has the program's own, and 125 if that could not be run.",
 		Example: "ambit serve\nambit deploy agent.yaml\nambit exec support -- curl https://api.example.com/\nambit egress support --denied",
 	})
-	root.PersistentFlags().StringVar(&a.home, "home", defaultHome(), "folder of the control plane ($AMBIT_HOME)")
-	root.PersistentFlags().StringVar(&a.address, "address", os.Getenv("AMBIT_ADDRESS"), "http://127.0.0.1:PORT of the control plane, instead of the socket in its home ($AMBIT_ADDRESS; the token is $AMBIT_TOKEN or run/token in the home)")
+	root.PersistentFlags().StringVar(&a.home, "home", defaultHome(), "folder of the control plane; default $AMBIT_HOME")
+	root.PersistentFlags().StringVar(&a.address, "address", os.Getenv("AMBIT_ADDRESS"), "loopback address of the control plane, instead of the socket in its home; default $AMBIT_ADDRESS")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(a.serveCommands()...)
