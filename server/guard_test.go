@@ -212,7 +212,7 @@ func TestC1Port(t *testing.T) {
 		t.Errorf("the token's file: %v, %v", fi.Mode(), err)
 	}
 	token := "Bearer " + strings.TrimSpace(string(b))
-	addr := f.server.port.Addr().String()
+	addr := f.listeners.port.Addr().String()
 	for name, c := range map[string]struct {
 		host, auth, origin, site string
 		method                   string

@@ -25,12 +25,9 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 
@@ -48,8 +45,6 @@ const (
 
 // Config is what a server needs.
 type Config struct {
-	Home    string       // of OpenHome; required
-	Listen  string       // a loopback address for the API beside the socket: "127.0.0.1:7400"; "" is none
 	Store   *agent.Store // required
 	Runner  Runner       // required
 	Workers Workers      // required
@@ -64,9 +59,6 @@ type Server struct {
 	turns turns
 	api   http.Handler // behind the guards
 
-	socket, port net.Listener // of Listen; port may be nil
-	token        string       // of the port
-
 	work     context.Context // of changes: ends when the grace is over
 	stopWork context.CancelFunc
 	streams  sync.WaitGroup // hijacked connections
@@ -74,7 +66,7 @@ type Server struct {
 
 // New returns a server that does not listen yet.
 func New(cfg Config) (*Server, error) {
-	if cfg.Home == "" || cfg.Store == nil || cfg.Runner == nil || cfg.Workers == nil {
+	if cfg.Store == nil || cfg.Runner == nil || cfg.Workers == nil {
 		return nil, errors.New("the server's configuration is not complete")
 	}
 	if cfg.Log == nil {
@@ -86,42 +78,17 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Listen takes the socket and the port, and returns where it listens.
-func (s *Server) Listen() (addresses []string, err error) {
-	if s.cfg.Listen != "" {
-		if s.port, err = listenPort(s.cfg.Listen); err != nil {
-			return nil, err
-		}
-		if s.token, err = newToken(s.cfg.Home); err != nil {
-			return nil, errors.Join(err, s.port.Close())
-		}
-	} else if err := os.Remove(TokenPath(s.cfg.Home)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("removing an old token: %w", err)
-	}
-	if s.socket, err = listenSocket(s.cfg.Home); err != nil {
-		if s.port != nil {
-			err = errors.Join(err, s.port.Close())
-		}
-		return nil, err
-	}
-	addresses = []string{SocketPath(s.cfg.Home)}
-	if s.port != nil {
-		addresses = append(addresses, "http://"+s.port.Addr().String())
-	}
-	return addresses, nil
-}
-
-// Serve answers until ctx ends, then lets the changes that run come to an end,
-// for a while, and returns nil. Listen comes first; Serve is called once.
-func (s *Server) Serve(ctx context.Context) error {
+// Serve answers on l until ctx ends, then lets the changes that run come to an
+// end, for a while, and returns nil. It is called once, and closes l.
+func (s *Server) Serve(ctx context.Context, l *Listeners) error {
 	defer s.stopWork()
 	requests, stopRequests := context.WithCancel(context.Background())
 	defer stopRequests()
 	servers := []*http.Server{s.http(requests, guardSocket(s.api))}
-	listeners := []net.Listener{s.socket}
-	if s.port != nil {
-		servers = append(servers, s.http(requests, guardPort(s.token, s.api)))
-		listeners = append(listeners, s.port)
+	listeners := []net.Listener{l.socket}
+	if l.port != nil {
+		servers = append(servers, s.http(requests, guardPort(l.token, s.api)))
+		listeners = append(listeners, l.port)
 	}
 	failed := make(chan error, len(servers))
 	for i, h := range servers {

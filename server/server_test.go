@@ -91,10 +91,11 @@ func (f *fleet) history() string {
 
 type fixture struct {
 	*fleet
-	home   string
-	client *client.Client
-	server *Server
-	end    func() // ends the server; may be called again
+	home      string
+	client    *client.Client
+	server    *Server
+	listeners *Listeners
+	end       func() // ends the server; may be called again
 }
 
 // serve runs a server in a home of its own.
@@ -115,16 +116,17 @@ func serve(t *testing.T, listen string) *fixture {
 	}
 	f := &fleet{socket: filepath.Join(dir, "w.sock")}
 	worker(t, f)
-	s, err := New(Config{Home: home.Dir, Listen: listen, Store: store, Runner: f, Workers: f, Version: "v0", Log: slog.New(slog.DiscardHandler)})
+	s, err := New(Config{Store: store, Runner: f, Workers: f, Version: "v0", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Listen(); err != nil {
+	l, err := Listen(home, listen)
+	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(ctx) }()
+	go func() { ended <- s.Serve(ctx, l) }()
 	c, err := client.New(client.Config{Socket: SocketPath(home.Dir)})
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +141,7 @@ func serve(t *testing.T, listen string) *fixture {
 		_ = home.Close()
 	})
 	t.Cleanup(end)
-	return &fixture{fleet: f, home: home.Dir, client: c, server: s, end: end}
+	return &fixture{fleet: f, home: home.Dir, client: c, server: s, listeners: l, end: end}
 }
 
 func worker(t *testing.T, f *fleet) {

@@ -50,6 +50,11 @@ func (a *app) serve(ctx context.Context, listen string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	listeners, err := server.Listen(home, listen)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = listeners.Close() }() // after Serve there is nothing left to close
 	fleet, err := newFleet(ctx, home.Dir, store, log)
 	if err != nil {
 		return err
@@ -59,18 +64,14 @@ func (a *app) serve(ctx context.Context, listen string) (err error) {
 		defer cancel()
 		err = errors.Join(err, fleet.Close(end))
 	}()
-	s, err := server.New(server.Config{Home: home.Dir, Listen: listen, Store: store, Runner: fleet, Workers: fleet, Version: programVersion(), Log: log})
+	s, err := server.New(server.Config{Store: store, Runner: fleet, Workers: fleet, Version: programVersion(), Log: log})
 	if err != nil {
 		return err
 	}
-	addresses, err := s.Listen()
-	if err != nil {
-		return err
-	}
-	for _, address := range addresses {
+	for _, address := range listeners.Addresses() {
 		if err := a.print("ambit serve answers at %s", address); err != nil {
 			return fmt.Errorf("saying where it answers: %w", err)
 		}
 	}
-	return s.Serve(ctx)
+	return s.Serve(ctx, listeners)
 }
