@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"ambit/internal/inert"
 )
@@ -214,5 +215,17 @@ func (l *link) answerRefusal(f *refusal, again, head, grpc bool) bool {
 		out = append(out, body...)
 	}
 	l.out = out
+	l.refused = !again
 	return l.write(out) == nil
+}
+
+// linger lets a program that is still sending read why it was refused: closed
+// at once, it would see nothing but a reset.
+func (l *link) linger() {
+	c, ok := l.conn.(interface{ CloseWrite() error })
+	if !ok || c.CloseWrite() != nil {
+		return
+	}
+	l.readBy(time.Second)
+	_, _ = io.CopyN(io.Discard, l.br, 1<<20) // whatever it is, it is not wanted
 }

@@ -30,6 +30,7 @@ type link struct {
 	// Of the HTTP/1 loop, reused from request to request.
 	scratch []byte
 	out     []byte
+	refused bool // the last answer was a refusal that ends the connection
 	abort   watcher
 	idle    idleTimer
 }

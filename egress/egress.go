@@ -173,7 +173,7 @@ func New(c Config) (*Proxy, error) {
 	}
 	p.tls = &tls.Config{
 		MinVersion:                  tls.VersionTLS12,
-		NextProtos:                  []string{"h2", "http/1.1"},
+		NextProtos:                  []string{"h2", "http/1.1", "http/1.0"},
 		GetCertificate:              p.leaves.forHello,
 		DynamicRecordSizingDisabled: true,
 	}

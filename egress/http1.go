@@ -17,6 +17,11 @@ func (l *link) serveHTTP1() {
 	limits := httpstrict.Limits{Head: l.p.limits.HeadBytes}
 	var head *httpstrict.Head
 	var err error
+	defer func() {
+		if l.refused {
+			l.linger()
+		}
+	}()
 	for {
 		l.readBy(l.p.limits.IdleTime)
 		if _, err = l.br.Peek(1); err != nil {
