@@ -23,9 +23,12 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"ambit"
 	"ambit/internal/forward"
+
+	"golang.org/x/sys/unix"
 )
 
 // Places inside the computer.
@@ -118,6 +121,17 @@ func readConfig() (Config, error) {
 func becomeRoot() error {
 	if err := syscall.Setresuid(0, 0, 0); err != nil {
 		return fmt.Errorf("becoming the computer's root: %w", err)
+	}
+	// What init was started with could be inherited; no program shall have it.
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	if err := unix.Capget(&header, &caps[0]); err != nil {
+		return fmt.Errorf("reading init's capabilities: %w", err)
+	}
+	caps[0].Inheritable, caps[1].Inheritable = 0, 0
+	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&caps[0])), 0) //nolint:gosec // capset(2) takes pointers
+	if errno != 0 {
+		return fmt.Errorf("dropping inheritable capabilities: %w", errno)
 	}
 	return nil
 }
