@@ -111,7 +111,7 @@ func (l *link) discard(head *httpstrict.Head) bool {
 	}
 	l.readBy(l.p.limits.HeadTime)
 	n, err := io.CopyN(io.Discard, httpstrict.NewBody(l.br, head.Length), most+1)
-	return err == io.EOF && n <= most
+	return errors.Is(err, io.EOF) && n <= most
 }
 
 // exchange is one granted request and its answer.
@@ -264,7 +264,7 @@ func (b *requestBody) answered() {
 // all of it was read.
 func (b *requestBody) finish() bool {
 	b.mu.Lock()
-	whole := b.err == io.EOF
+	whole := errors.Is(b.err, io.EOF)
 	if !whole {
 		b.err = errors.New("the request was answered before it was whole")
 		_ = b.l.conn.SetReadDeadline(time.Unix(1, 0)) // wakes a Read that waits
@@ -284,7 +284,7 @@ func (b *requestBody) read() int64 {
 func (b *requestBody) whole() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.err == io.EOF
+	return errors.Is(b.err, io.EOF)
 }
 
 // refused returns what was wrong with the body's framing, if that was it.
