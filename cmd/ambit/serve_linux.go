@@ -56,6 +56,9 @@ func (a *app) serve(ctx context.Context, listen string) (err error) {
 	}
 	defer func() { _ = listeners.Close() }() // after Serve there is nothing left to close
 	fleet, err := newFleet(ctx, home.Dir, store, log)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // ended before it began, in good order
+	}
 	if err != nil {
 		return err
 	}
