@@ -43,7 +43,7 @@ func TestOneWayOut(t *testing.T) {
 			if got := strings.Join(seen, "\n"); got != strings.Join(want, "\n") {
 				t.Errorf("the log has\n%s\nwant\n%s", got, strings.Join(want, "\n"))
 			}
-			if out := h.run("audit", "verify", "support"); !strings.Contains(out, "holds") {
+			if out := h.run("audit", "verify", "support"); !strings.Contains(out, "is whole") {
 				t.Errorf("verify: %s", out)
 			}
 		})

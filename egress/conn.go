@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"time"
@@ -194,7 +195,7 @@ func (l *link) serveTLS() {
 				Remedy: "if it brings its own list of authorities, let it use the system's; if it pins the host's certificate, write tls: passthrough in the rule",
 			})
 		}
-		l.p.log.Debug("a TLS handshake with the agent failed", "error", err)
+		l.p.log.Debug("a TLS handshake with the agent failed", slog.Any("error", err))
 		return
 	}
 	state := c.ConnectionState()

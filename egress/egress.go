@@ -208,7 +208,7 @@ func (p *Proxy) enter(ctx context.Context, c net.Conn) (_ context.Context, leave
 	defer p.mu.Unlock()
 	if p.closed || len(p.conns) >= p.limits.Conns {
 		if !p.closed {
-			p.log.Warn("refused a connection of the agent: too many at a time", "limit", p.limits.Conns)
+			p.log.Warn("refused a connection of the agent: too many at a time", slog.Int("limit", p.limits.Conns))
 		}
 		c.Close()
 		return nil, nil, false

@@ -375,7 +375,7 @@ func TestWebSocket(t *testing.T) {
 		if err != nil {
 			return
 		}
-		defer c.CloseNow()
+		defer c.CloseNow() //nolint:errcheck // it is over either way
 		for {
 			kind, b, err := c.Read(r.Context())
 			if err != nil {

@@ -22,7 +22,7 @@ func TestPolicyChangeCutsStreams(t *testing.T) {
 		if err != nil {
 			return
 		}
-		defer c.CloseNow()
+		defer c.CloseNow() //nolint:errcheck // it is over either way
 		for err == nil {
 			var b []byte
 			if _, b, err = c.Read(r.Context()); err == nil {
@@ -39,7 +39,7 @@ func TestPolicyChangeCutsStreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.CloseNow()
+	defer c.CloseNow() //nolint:errcheck // it is over either way
 	d.use(r, policy.Rule{Host: "another.example"})
 	d.proxy.Refresh()
 	if err := c.Write(ctx, websocket.MessageText, []byte("still here")); err != nil {

@@ -17,6 +17,8 @@ import (
 
 // serveHTTP2 serves the streams of one connection. c is l.conn, or what puts
 // the bytes that were sniffed back in front of it.
+//
+//nolint:staticcheck // http.Server, which is to take its place, takes listeners and no single connection that was read from already
 func (l *link) serveHTTP2(c net.Conn) {
 	_ = l.conn.SetDeadline(time.Time{})
 	limits := &l.p.limits
@@ -32,8 +34,9 @@ func (l *link) serveHTTP2(c net.Conn) {
 	server.ServeConn(c, &http2.ServeConnOpts{
 		Context: l.ctx,
 		BaseConfig: &http.Server{
-			MaxHeaderBytes: limits.HeadBytes,
-			ErrorLog:       log.New(io.Discard, "", 0),
+			MaxHeaderBytes:    limits.HeadBytes,
+			ReadHeaderTimeout: limits.HeadTime,
+			ErrorLog:          log.New(io.Discard, "", 0),
 		},
 		Handler: http.HandlerFunc(l.serveStream),
 	})

@@ -38,7 +38,6 @@ func (a *app) execCommand() *cobra.Command {
 			return a.withAgent(args, func(c *client.Client, id ambit.AgentID) error { return a.exec(cmd, c, id, args[1:], f) })
 		},
 	}
-	c.Flags().SetInterspersed(false)
 	c.Flags().StringVarP(&f.tty, "tty", "t", "auto", "give the program a terminal: auto (if this has one), yes or no")
 	c.Flags().Lookup("tty").NoOptDefVal = "yes"
 	c.Flags().StringVar(&f.intent, "intent", "", "what it is for; recorded with every call that it makes")

@@ -2,6 +2,7 @@ package httpstrict
 
 import (
 	"bufio"
+	"errors"
 	"io"
 )
 
@@ -113,7 +114,7 @@ func (c *chunked) next() error {
 // line reads one line without its CRLF; it is valid until the next read.
 func (c *chunked) line(limit int) ([]byte, error) {
 	line, err := c.br.ReadSlice('\n')
-	if err == bufio.ErrBufferFull || len(line) > limit {
+	if errors.Is(err, bufio.ErrBufferFull) || len(line) > limit {
 		return nil, bad("a chunk's size line is too long")
 	}
 	if err != nil {
@@ -182,7 +183,7 @@ func (c *chunked) trailer() error {
 }
 
 func unexpected(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

@@ -102,7 +102,7 @@ func readLines(br *bufio.Reader, raw []byte, lim Limits) ([]byte, int, error) {
 			if err == nil {
 				break
 			}
-			if err == bufio.ErrBufferFull {
+			if errors.Is(err, bufio.ErrBufferFull) {
 				continue
 			}
 			if err == io.EOF && len(raw) > 0 {

@@ -313,6 +313,7 @@ func Supported(ctx context.Context) error {
 		return fmt.Errorf("computers need an amd64 or arm64 machine; this is %s", runtime.GOARCH)
 	}
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", "launch", "--probe-child")
+	cmd.Args[0] = "ambit" // any other name for /proc/self/exe would be gVisor
 	cmd.SysProcAttr = probeAttr()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("this machine does not let an ordinary user make a user namespace (%w%s), which every computer needs.\n%s", err, trimmed(out), userNamespaceRemedy())
