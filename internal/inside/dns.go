@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/sync/singleflight"
 )
 
 // Bounds of the name table: how many names may have an address, and how long
@@ -25,6 +26,8 @@ type names struct {
 	ask    func(context.Context, string) ([]uint16, error)
 	listen func(netip.AddrPort, string) error
 
+	asking *singleflight.Group // programs ask for A and AAAA at once
+
 	mu     *sync.Mutex
 	byName map[string]*entry
 	next   netip.Addr
@@ -38,7 +41,7 @@ type entry struct {
 }
 
 func newNames(pool netip.Prefix, ask func(context.Context, string) ([]uint16, error), listen func(netip.AddrPort, string) error) names {
-	return names{pool: pool, ask: ask, listen: listen, mu: new(sync.Mutex), byName: map[string]*entry{}, next: pool.Addr().Next()}
+	return names{pool: pool, ask: ask, listen: listen, asking: new(singleflight.Group), mu: new(sync.Mutex), byName: map[string]*entry{}, next: pool.Addr().Next()}
 }
 
 // resolve returns the address of an allowed name; !ok if the name is refused.
@@ -51,13 +54,30 @@ func (n *names) resolve(ctx context.Context, name string) (addr netip.Addr, ok b
 		return addr, ok, nil
 	}
 	n.mu.Unlock()
+	answer, err, _ := n.asking.Do(name, func() (any, error) {
+		a, err := n.lookUp(ctx, name)
+		return a, err
+	})
+	a, _ := answer.(found)
+	return a.addr, a.ok, err
+}
+
+// found is the answer about one name.
+type found struct {
+	addr netip.Addr
+	ok   bool
+}
+
+// lookUp asks the worker, and gives an allowed name its address and listeners.
+func (n *names) lookUp(ctx context.Context, name string) (found, error) {
 	ports, err := n.ask(ctx, name)
 	if err != nil {
-		return netip.Addr{}, false, err
+		return found{}, err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if e = n.byName[name]; e == nil {
+	e := n.byName[name]
+	if e == nil {
 		if len(n.byName) >= maxNames {
 			n.forget()
 		}
@@ -66,11 +86,11 @@ func (n *names) resolve(ctx context.Context, name string) (addr netip.Addr, ok b
 	}
 	e.until, e.ok = time.Now().Add(answerTTL), len(ports) > 0
 	if !e.ok {
-		return netip.Addr{}, false, nil
+		return found{}, nil
 	}
 	if !e.addr.IsValid() {
 		if !n.pool.Contains(n.next) {
-			return netip.Addr{}, false, fmt.Errorf("no synthetic address is left")
+			return found{}, fmt.Errorf("no synthetic address is left")
 		}
 		e.addr, n.next = n.next, n.next.Next()
 	}
@@ -79,11 +99,11 @@ func (n *names) resolve(ctx context.Context, name string) (addr netip.Addr, ok b
 			continue
 		}
 		if err := n.listen(netip.AddrPortFrom(e.addr, p), name); err != nil {
-			return netip.Addr{}, false, err
+			return found{}, err
 		}
 		e.ports[p] = true
 	}
-	return e.addr, true, nil
+	return found{e.addr, true}, nil
 }
 
 // forget drops names that hold no address, so that refused ones cannot fill

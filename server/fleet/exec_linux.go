@@ -72,6 +72,11 @@ func (e *execution) run(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if os.Geteuid() == 0 { // it is opened again by its name in /proc
+		if err := r.Chown(e.computer.owner.computer, e.computer.owner.group); err != nil {
+			return 0, errors.Join(err, r.Close(), w.Close())
+		}
+	}
 	dir := e.computer.spec.Dir
 	e.pidFile = filepath.Join(dir, "exec-"+strconv.FormatInt(time.Now().UnixNano(), 36)+".pid")
 	defer func() { _ = os.Remove(e.pidFile) }()
