@@ -15,6 +15,8 @@ package ambit
 import (
 	"fmt"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -152,27 +154,25 @@ const MaxIntent = 512
 
 // URL writes the request's target for people and for the log.
 func (r *Request) URL() string {
-	host := r.Host
 	if r.Action == ActionName {
-		return host
+		return r.Host
 	}
-	if len(host) > 0 && host[0] != '[' {
-		for i := 0; i < len(host); i++ {
-			if host[i] == ':' { // an IPv6 literal
-				host = "[" + host + "]"
-				break
-			}
-		}
+	b := make([]byte, 0, len(r.Scheme)+len(r.Host)+len(r.Path)+len(r.RawQuery)+16)
+	b = append(append(b, r.Scheme...), "://"...)
+	if strings.IndexByte(r.Host, ':') >= 0 { // an IPv6 literal
+		b = append(append(append(b, '['), r.Host...), ']')
+	} else {
+		b = append(b, r.Host...)
 	}
-	u := r.Scheme + "://" + host
-	if !(r.Scheme == "https" && r.Port == 443 || r.Scheme == "http" && r.Port == 80 || r.Port == 0) {
-		u += fmt.Sprintf(":%d", r.Port)
+	usual := r.Scheme == "https" && r.Port == 443 || r.Scheme == "http" && r.Port == 80
+	if !usual && r.Port != 0 {
+		b = strconv.AppendUint(append(b, ':'), uint64(r.Port), 10)
 	}
-	u += r.Path
+	b = append(b, r.Path...)
 	if r.RawQuery != "" {
-		u += "?" + r.RawQuery
+		b = append(append(b, '?'), r.RawQuery...)
 	}
-	return u
+	return string(b)
 }
 
 // Reason says why a decision is what it is, for the agent and for a person.

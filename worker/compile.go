@@ -44,8 +44,8 @@ func compile(source string) (*policy.Set, error) {
 	return policy.Compile(e)
 }
 
-// apply enforces another manifest from now on. Requests that were let through
-// already go on; kept-alive connections are judged anew with their next request.
+// apply enforces another manifest from now on. What goes on and is no longer
+// allowed is cut.
 func (w *Worker) apply(p control.Policy) error {
 	w.applying.Lock()
 	defer w.applying.Unlock()
@@ -59,5 +59,6 @@ func (w *Worker) apply(p control.Policy) error {
 	w.policy.Store(set)
 	w.gate.SetPolicy(set)
 	w.version.Store(int64(p.Version))
+	w.proxy.Refresh()
 	return nil
 }
