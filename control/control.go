@@ -20,6 +20,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"time"
@@ -48,15 +49,16 @@ const maxAnswer = 64 << 20
 
 // Status is what a worker says of itself.
 type Status struct {
-	Agent    ambit.AgentID `json:"agent"`
-	PID      int           `json:"pid"`
-	Version  string        `json:"version"`  // of the binary
-	Manifest int           `json:"manifest"` // the version that it enforces
-	Started  time.Time     `json:"started"`
-	Events   uint64        `json:"events"`            // size of the log
-	CA       string        `json:"ca"`                // the agent's certificate authority, PEM
-	Exit     *Exit         `json:"exit,omitempty"`    // how the agent's program last ended, as init told it
-	Program  string        `json:"program,omitempty"` // "running" or "", as init told it
+	Agent    ambit.AgentID    `json:"agent"`
+	PID      int              `json:"pid"`
+	Version  string           `json:"version"`  // of the binary
+	Manifest int              `json:"manifest"` // the version that it enforces
+	Started  time.Time        `json:"started"`
+	Never    []netip.AddrPort `json:"never,omitempty"`   // see Start.Never
+	Events   uint64           `json:"events"`            // size of the log
+	CA       string           `json:"ca"`                // the agent's certificate authority, PEM
+	Exit     *Exit            `json:"exit,omitempty"`    // how the agent's program last ended, as init told it
+	Program  string           `json:"program,omitempty"` // "running" or "", as init told it
 }
 
 // Exit is how the agent's program ended.

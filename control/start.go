@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"path/filepath"
 
 	"ambit"
@@ -23,6 +24,10 @@ type Start struct {
 	Caller  int           `json:"caller"`  // the control plane's user id; it and root may call
 	Create  bool          `json:"create"`  // there is no log yet; else a missing one is an error
 	Version string        `json:"version"` // of the binary
+
+	// Never is dialled for no rule, whatever it says: where the control plane
+	// itself listens.
+	Never []netip.AddrPort `json:"never,omitempty"`
 }
 
 // ReadStart reads a Start from the pipe.

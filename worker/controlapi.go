@@ -119,7 +119,7 @@ func answer[In, Out any](f func(context.Context, In) (Out, error)) http.HandlerF
 func (w *Worker) status() control.Status {
 	s := control.Status{
 		Agent: w.config.Agent, PID: os.Getpid(), Version: w.config.Version, Manifest: int(w.version.Load()),
-		Started: w.started, Events: w.audit.Size(), CA: string(w.ca.CertificatePEM()),
+		Started: w.started, Never: w.config.Never, Events: w.audit.Size(), CA: string(w.ca.CertificatePEM()),
 	}
 	if p := w.program.Load(); p != nil {
 		s.Exit = p.exit

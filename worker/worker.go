@@ -119,7 +119,7 @@ func (w *Worker) open(ctx context.Context) (_ listeners, err error) {
 	w.gate = gate.New(gate.Config{Agent: w.config.Agent, Policy: set, Log: w.audit, Alerts: w.alerts})
 	w.proxy, err = egress.New(egress.Config{
 		Gate: w.gate, Endpoints: func() egress.Endpoints { return w.policy.Load() },
-		CA: w.ca, Resolver: &net.Resolver{PreferGo: true}, Roots: roots, Log: w.log,
+		CA: w.ca, Resolver: &net.Resolver{PreferGo: true}, Roots: roots, Never: w.config.Never, Log: w.log,
 	})
 	if err != nil {
 		return ls, err

@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -32,12 +33,15 @@ import (
 	"ambit/server"
 )
 
-// Config is what a fleet needs. All of it is required.
+// Config is what a fleet needs. All of it is required but Never.
 type Config struct {
 	Home    string // the control plane's home, absolute
 	Store   *agent.Store
 	Version string
 	Log     *slog.Logger
+	// Never is where the control plane itself listens: no agent is let there,
+	// whatever its manifest says.
+	Never []netip.AddrPort
 }
 
 // Fleet runs the agents of one home. It implements server.Runner and

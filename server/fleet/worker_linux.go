@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +37,7 @@ func (k *keeper) ensureWorker(ctx context.Context, a agent.Agent, source []byte)
 	}
 	if k.worker != nil {
 		s, err := k.client().Status(ctx)
-		if err == nil && s.Version == k.fleet.config.Version {
+		if err == nil && s.Version == k.fleet.config.Version && slices.Equal(s.Never, k.fleet.config.Never) {
 			if s.Manifest == a.Version {
 				return nil
 			}
@@ -45,7 +46,7 @@ func (k *keeper) ensureWorker(ctx context.Context, a agent.Agent, source []byte)
 			}
 			return nil
 		}
-		k.stopWorker(ctx) // it does not answer, or is of another version of ambit
+		k.stopWorker(ctx) // it does not answer, or serves another version or port of ambit
 	}
 	k.state.Worker = "starting"
 	k.show()
@@ -135,6 +136,7 @@ func (k *keeper) spawnWorker(ctx context.Context, a agent.Agent, policy control.
 	start := control.Start{
 		Agent: k.id, Dir: string(l), Policy: policy, Data: keys.Data.Reveal(), Sign: keys.Sign.Reveal(),
 		Token: k.token(), Caller: os.Geteuid(), Version: k.fleet.config.Version, Create: len(head) == 0,
+		Never: k.fleet.config.Never,
 	}
 	p, err := k.fleet.runWorker(start, own, k.id)
 	if err != nil {
