@@ -314,12 +314,12 @@ func TestExec(t *testing.T) {
 		if s.Intent != "greet" || s.By != principalOf(os.Geteuid()) || !s.TTY || s.Rows != 24 {
 			t.Errorf("spec %+v", s)
 		}
-		if size := <-e.Resize; size != (Size{50, 132}) {
-			t.Errorf("size %+v", size)
-		}
 		in, err := io.ReadAll(e.Stdin)
 		if err != nil {
 			return 0, err
+		}
+		if size := <-e.Resize; size != (Size{50, 132}) {
+			t.Errorf("size %+v", size)
 		}
 		_, _ = e.Stdout.Write(bytes.ToUpper(in))
 		_, _ = e.Stderr.Write([]byte("warned"))
