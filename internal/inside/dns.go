@@ -129,7 +129,9 @@ func (g *gateway) serveDNS(ctx context.Context) error {
 	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		_ = w.WriteMsg(g.names.answer(ctx, q))
 	})
-	for _, s := range []*dns.Server{{PacketConn: udp, Handler: handler}, {Listener: tcp, Handler: handler}} {
+	// The UDP server wakes at every read time-out, and an idle computer should
+	// not; a TCP connection that says nothing is closed by the idle time-out.
+	for _, s := range []*dns.Server{{PacketConn: udp, Handler: handler, ReadTimeout: time.Hour}, {Listener: tcp, Handler: handler}} {
 		g.wg.Go(func() { _ = s.ActivateAndServe() })
 		context.AfterFunc(ctx, func() { _ = s.Shutdown() })
 	}

@@ -160,6 +160,7 @@ type diskWatch struct {
 	counting *atomic.Bool
 	used     *atomic.Int64
 	last     time.Time
+	worked   string // processor time of the computer's kernel at the last look
 	free     uint64 // of the file system at the last count, in bytes
 }
 
@@ -171,6 +172,12 @@ func (k *keeper) checkLimits(ctx context.Context) {
 	if c == nil || c.spec.Limits.Memory == 0 {
 		return
 	}
+	// A computer whose kernel did nothing took nothing.
+	worked := processorTime(c.pid)
+	if worked == k.disk.worked && k.disk.used != nil && k.disk.used.Load() <= c.spec.Limits.Disk {
+		return
+	}
+	k.disk.worked = worked
 	memory := sandboxMemory(c.pid)
 	if memory > 0 && memory != k.state.Memory {
 		k.state.Memory = memory
@@ -181,7 +188,7 @@ func (k *keeper) checkLimits(ctx context.Context) {
 		return
 	}
 	if k.disk.counting == nil {
-		k.disk = diskWatch{counting: new(atomic.Bool), used: new(atomic.Int64)}
+		k.disk = diskWatch{counting: new(atomic.Bool), used: new(atomic.Int64), worked: worked}
 	}
 	d, limit := &k.disk, c.spec.Limits.Disk
 	if used := d.used.Load(); used > limit {
@@ -204,6 +211,20 @@ func (k *keeper) checkLimits(ctx context.Context) {
 		defer counting.Store(false)
 		used.Store(diskUse(k.fleet.ctx, folders))
 	})
+}
+
+// processorTime is how long a process has run so far, in the kernel's own words;
+// it changes when the process has done something.
+func processorTime(pid int) string {
+	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return ""
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	if f := strings.Fields(rest); len(f) > 12 {
+		return f[11] + " " + f[12]
+	}
+	return ""
 }
 
 // diskUse is what the folders take on the disk, in bytes.
