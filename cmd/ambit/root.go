@@ -53,6 +53,7 @@ type app struct {
 	home           string
 	address        string
 	json           bool
+	err            error // what the command came to
 }
 
 // usageError is the caller's mistake in how a command was written.
@@ -79,6 +80,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetErr(stderr)
 	err := fang.Execute(ctx, root, fang.WithVersion(programVersion()), fang.WithoutManpage(),
 		fang.WithErrorHandler(func(io.Writer, fang.Styles, error) {}))
+	if err == nil {
+		err = a.err
+	}
 	code := exitCode(ctx, err)
 	a.report(err, code)
 	return code
@@ -161,7 +165,23 @@ func (a *app) root() *cobra.Command {
 		c.Hidden = true
 		root.AddCommand(c)
 	}
+	a.keepErrors(root)
 	return root
+}
+
+// keepErrors keeps what commands return from the styling library, which would
+// ask the terminal for its colours at each error, also at the exit code of a
+// program that exec ran.
+func (a *app) keepErrors(c *cobra.Command) {
+	if run := c.RunE; run != nil {
+		c.RunE = func(c *cobra.Command, args []string) error {
+			a.err = run(c, args)
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		a.keepErrors(sub)
+	}
 }
 
 // group makes a command that only has other commands.
