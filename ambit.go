@@ -110,6 +110,7 @@ const (
 	KindEgressOutcome Kind = "egress.outcome" // how an allowed call ended; Of names its request
 	KindEgressName    Kind = "egress.name"    // a name was asked for that no rule allows
 	KindAgentDeploy   Kind = "agent.deploy"   // a manifest version took effect
+	KindAgentWipe     Kind = "agent.wipe"     // a person asked for everything of the agent to be destroyed
 	KindAgentStart    Kind = "agent.start"    // the computer was started
 	KindAgentStop     Kind = "agent.stop"     // the computer stopped; Detail says why
 	KindAgentExec     Kind = "agent.exec"     // a person ran a command in the computer

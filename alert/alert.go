@@ -107,7 +107,7 @@ type Book struct {
 	lastID  int64
 }
 
-// ErrNotFound: there is no alert with that number.
+// ErrNotFound says that there is no alert with that number.
 var ErrNotFound = errors.New("there is no such alert")
 
 // Open opens the alerts in the agent's database. It returns sqldb.ErrNewer for

@@ -32,7 +32,7 @@ func (r *keyring) sign(size uint64, root tlog.Hash) ([]byte, error) {
 	return note.Sign(&note.Note{Text: text}, r)
 }
 
-// ErrBadSignature: a head is not signed by the log's key.
+// ErrBadSignature says that a head is not signed by the log's key.
 var ErrBadSignature = errors.New("the head is not signed by this log's key")
 
 // ParseHead checks the signature of a checkpoint and reads it. verifierKey is

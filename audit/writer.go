@@ -57,8 +57,7 @@ type writer struct {
 	failing bool    // the last commit failed
 
 	args                []any
-	body, plain         []byte
-	leaf                []byte
+	plain, leaf         []byte
 	sealed, commitments [insertRows][]byte
 	buf                 bytes.Buffer
 }

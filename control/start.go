@@ -47,13 +47,29 @@ func ReadStart(r io.Reader) (Start, error) {
 // Layout is where things are in an agent's folder.
 type Layout string
 
-// The folders, and who writes there.
-func (l Layout) State() string     { return filepath.Join(string(l), "state") }     // worker: log, alerts, sealed CA
-func (l Layout) Output() string    { return filepath.Join(string(l), "output") }    // worker: what the program wrote
-func (l Layout) Run() string       { return filepath.Join(string(l), "run") }       // worker: its control socket
-func (l Layout) Gate() string      { return filepath.Join(string(l), "gate") }      // worker: the gate socket, seen inside
-func (l Layout) Home() string      { return filepath.Join(string(l), "home") }      // computer: /home/agent
-func (l Layout) Workspace() string { return filepath.Join(string(l), "workspace") } // computer: /workspace
-func (l Layout) Computer() string  { return filepath.Join(string(l), "computer") }  // launcher: bundle, images, state
-func (l Layout) Control() string   { return filepath.Join(l.Run(), "control.sock") }
-func (l Layout) GateSock() string  { return filepath.Join(l.Gate(), "gate.sock") }
+// State is where the worker keeps the log, the alerts and its sealed authority.
+func (l Layout) State() string { return filepath.Join(string(l), "state") }
+
+// Output is where the worker keeps what the agent's program wrote.
+func (l Layout) Output() string { return filepath.Join(string(l), "output") }
+
+// Run is where the worker's control socket is.
+func (l Layout) Run() string { return filepath.Join(string(l), "run") }
+
+// Gate is where the worker's gate socket is; it is seen inside the computer.
+func (l Layout) Gate() string { return filepath.Join(string(l), "gate") }
+
+// Home becomes /home/agent inside.
+func (l Layout) Home() string { return filepath.Join(string(l), "home") }
+
+// Workspace becomes /workspace inside.
+func (l Layout) Workspace() string { return filepath.Join(string(l), "workspace") }
+
+// Computer is the launcher's: bundle, images, gVisor's state.
+func (l Layout) Computer() string { return filepath.Join(string(l), "computer") }
+
+// Control is the worker's control socket.
+func (l Layout) Control() string { return filepath.Join(l.Run(), "control.sock") }
+
+// GateSock is the one way out of the computer.
+func (l Layout) GateSock() string { return filepath.Join(l.Gate(), "gate.sock") }

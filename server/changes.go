@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -129,7 +130,7 @@ func (s *Server) apply(ctx context.Context, m *manifest.Manifest, out *api.Deplo
 	if a, err := s.cfg.Store.Get(ctx, m.Name); err == nil {
 		out.Agent = s.describe(a)
 	}
-	s.log.Info("deployed", "agent", m.Name, "version", out.Version.N, "changed", out.Changed, "by", principal(ctx), "failure", out.Failure)
+	s.log.Info("deployed", slog.Any("agent", m.Name), slog.Any("version", out.Version.N), slog.Any("changed", out.Changed), slog.Any("by", principal(ctx)), slog.Any("failure", out.Failure))
 }
 
 type versionPath struct {
@@ -198,7 +199,7 @@ func (s *Server) want(ctx context.Context, id ambit.AgentID, d agent.Desired) (*
 		if d == agent.Running {
 			return nil, err
 		}
-		s.log.Warn("stopping an agent whose log cannot be written", "agent", id, "error", err)
+		s.log.Warn("stopping an agent whose log cannot be written", slog.Any("agent", id), slog.Any("error", err))
 	}
 	if err := s.cfg.Store.SetDesired(ctx, id, d); err != nil {
 		return nil, err
@@ -210,7 +211,7 @@ func (s *Server) want(ctx context.Context, id ambit.AgentID, d agent.Desired) (*
 	if err != nil {
 		return nil, err
 	}
-	s.log.Info("changed", "agent", id, "wanted", d, "by", principal(ctx))
+	s.log.Info("changed", slog.Any("agent", id), slog.Any("wanted", d), slog.Any("by", principal(ctx)))
 	return &body[api.Agent]{s.describe(a)}, nil
 }
 
@@ -233,10 +234,10 @@ func (s *Server) wipe(ctx context.Context, in *AgentPath) (*struct{}, error) {
 	}
 	defer done()
 	patience, stop := context.WithTimeout(ctx, logPatience)
-	_, err = s.record(patience, ambit.Event{Kind: ambit.KindAgentStop, Agent: id, Detail: "wiped by a person: everything of this agent is destroyed"})
+	_, err = s.record(patience, ambit.Event{Kind: ambit.KindAgentWipe, Agent: id, Detail: "asked for by a person: everything of this agent is destroyed"})
 	stop()
 	if err != nil {
-		s.log.Warn("wiping an agent whose log cannot be written", "agent", id, "error", err)
+		s.log.Warn("wiping an agent whose log cannot be written", slog.Any("agent", id), slog.Any("error", err))
 	}
 	if err := s.cfg.Store.SetDesired(ctx, id, agent.Stopped); err != nil {
 		return nil, err
@@ -247,7 +248,7 @@ func (s *Server) wipe(ctx context.Context, in *AgentPath) (*struct{}, error) {
 	if err := s.cfg.Store.Delete(ctx, id); err != nil {
 		return nil, err
 	}
-	s.log.Info("wiped", "agent", id, "by", principal(ctx))
+	s.log.Info("wiped", slog.Any("agent", id), slog.Any("by", principal(ctx)))
 	return nil, nil
 }
 

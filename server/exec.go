@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -53,7 +54,7 @@ func (s *Server) exec(ctx context.Context, in *AgentPath) (*huma.StreamResponse,
 		}
 		defer func() { _ = conn.Close() }()
 		if err := s.execOn(hc.Context(), in.Agent, conn, buf.Reader); err != nil {
-			s.log.Warn("an exec ended early", "agent", in.Agent, "error", err)
+			s.log.Warn("an exec ended early", slog.Any("agent", in.Agent), slog.Any("error", err))
 		}
 	}}, nil
 }
@@ -107,7 +108,7 @@ func (s *Server) runLogged(ctx context.Context, id ambit.AgentID, spec ExecSpec,
 	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), endPatience)
 	defer cancel()
 	if _, err := s.record(late, end); err != nil {
-		s.log.Warn("how a program ended could not be logged", "agent", id, "event", seq, "error", err)
+		s.log.Warn("how a program ended could not be logged", slog.Any("agent", id), slog.Any("event", seq), slog.Any("error", err))
 	}
 	return exit, err
 }

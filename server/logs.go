@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
@@ -239,7 +240,7 @@ func (s *Server) auditVerify(ctx context.Context, in *verifyInput) (*body[api.Ve
 	if err := s.witness(ctx, w, in.Agent, seen, report.OK); err != nil {
 		out.OK, out.Witness = false, err.Error()
 	}
-	s.log.Info("verified a log", "agent", in.Agent, "ok", out.OK, "events", report.Events, "witness", out.Witness, "by", principal(ctx))
+	s.log.Info("verified a log", slog.Any("agent", in.Agent), slog.Any("ok", out.OK), slog.Any("events", report.Events), slog.Any("witness", out.Witness), slog.Any("by", principal(ctx)))
 	return &body[api.Verified]{out}, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"runtime/debug"
 
@@ -95,7 +96,7 @@ func (s *Server) recoverer(next http.Handler) http.Handler {
 			if x == nil {
 				return
 			}
-			s.log.Error("a request failed by a mistake in this program", "method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(x), "stack", string(debug.Stack()))
+			s.log.Error("a request failed by a mistake in this program", slog.Any("method", r.Method), slog.Any("path", r.URL.Path), slog.Any("panic", fmt.Sprint(x)), slog.Any("stack", string(debug.Stack())))
 			writeProblem(w, problem(http.StatusInternalServerError, "a mistake in Ambit: the log of ambit serve says more; please report it"))
 		}()
 		next.ServeHTTP(w, r)

@@ -111,7 +111,7 @@ func (s *Server) Serve(ctx context.Context, l *Listeners) error {
 		}
 	}
 	for range running {
-		<-failed
+		_ = <-failed // the first error is the one that is told
 	}
 	s.streams.Wait()
 	if errors.Is(err, http.ErrServerClosed) {

@@ -263,7 +263,7 @@ func TestStartAndStopAreLogged(t *testing.T) {
 	if err := f.client.Wipe(t.Context(), "support"); err != nil {
 		t.Error(err)
 	}
-	want := "log agent.stop, apply support, log agent.deploy, apply support, log agent.start, apply support, log agent.stop, remove support"
+	want := "log agent.stop, apply support, log agent.deploy, apply support, log agent.start, apply support, log agent.wipe, remove support"
 	if got := f.history(); got != want {
 		t.Errorf("it did %q\nwant   %q", got, want)
 	}

@@ -1,12 +1,13 @@
 package worker
 
 import (
-	"ambit/control"
 	"errors"
 	"fmt"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
 	"golang.org/x/sys/unix"
+
+	"ambit/control"
 )
 
 // LandlockVersion is the Landlock version of the running kernel, 0 if it has

@@ -132,7 +132,7 @@ func (w *Worker) status() control.Status {
 
 // recordable are the kinds that the control plane may add to an agent's log.
 var recordable = []ambit.Kind{
-	ambit.KindAgentDeploy, ambit.KindAgentStart, ambit.KindAgentStop, ambit.KindAgentExec, ambit.KindAgentExecEnd,
+	ambit.KindAgentDeploy, ambit.KindAgentWipe, ambit.KindAgentStart, ambit.KindAgentStop, ambit.KindAgentExec, ambit.KindAgentExecEnd,
 }
 
 func (w *Worker) record(ctx context.Context, e ambit.Event) (uint64, error) {
@@ -183,14 +183,11 @@ func (w *Worker) calls(rw http.ResponseWriter, r *http.Request) {
 	}
 	rw.Header().Set("Content-Type", "application/x-ndjson")
 	enc := json.NewEncoder(rw)
-	err := w.follow(r.Context(), q, func(c audit.Call) error {
+	_ = w.follow(r.Context(), q, func(c audit.Call) error { // ends with the question or the log
 		if err := enc.Encode(c); err != nil {
 			return err
 		}
 		flusher{rw}.Flush()
 		return nil
 	})
-	if err != nil && r.Context().Err() == nil {
-		w.log.Warn("following calls", slog.Any("error", err))
-	}
 }

@@ -13,9 +13,9 @@ import (
 
 	"ambit/control"
 	"ambit/internal/inert"
+	"ambit/internal/inside"
 	"ambit/sandbox"
 	"ambit/sandbox/gvisor"
-	"ambit/internal/inside"
 	"ambit/worker"
 
 	"github.com/spf13/cobra"

@@ -178,7 +178,7 @@ func (d *DB) Close() error {
 // Query runs a read-only query on the last committed state. The caller closes
 // the rows.
 func (d *DB) Query(ctx context.Context, query string, args ...any) (*Rows, error) {
-	rows, err := d.read.QueryContext(ctx, query, args...)
+	rows, err := d.read.QueryContext(ctx, query, args...) //nolint:rowserrcheck // whoever reads them does
 	if err != nil {
 		return nil, d.explain("reading", err)
 	}
@@ -283,7 +283,7 @@ func (t *Tx) Query(ctx context.Context, query string, args ...any) (*Rows, error
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.QueryContext(ctx, args...)
+	rows, err := s.QueryContext(ctx, args...) //nolint:rowserrcheck // whoever reads them does
 	if err != nil {
 		return nil, err
 	}

@@ -90,11 +90,11 @@ func folderRoot(s *sandbox.Spec, from string, host bool) ([]specs.Mount, string,
 		return nil, "", fmt.Errorf("opening the computer's /etc: %w", err)
 	}
 	defer func() { _ = r.Close() }()
-	passwd, group := "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n", "root:x:0:\nnogroup:x:65534:\n"
+	accounts, group := "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n", "root:x:0:\nnogroup:x:65534:\n"
 	if !host {
-		passwd, group = readSmall(r, "passwd"), readSmall(r, "group")
+		accounts, group = readSmall(r, "passwd"), readSmall(r, "group")
 	}
-	if err := writeEtc(s, r, ".", passwd, group); err != nil {
+	if err := writeEtc(s, r, ".", accounts, group); err != nil {
 		return nil, "", err
 	}
 	mounts = append(mounts, specs.Mount{Destination: "/etc", Type: "bind", Source: l.etc(), Options: []string{"ro", "rbind", "nosuid", "nodev"}})

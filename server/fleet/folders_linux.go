@@ -75,13 +75,14 @@ func makeFolders(home string, id ambit.AgentID, o owner) (control.Layout, error)
 // removeAgentDir deletes an agent's folder. os.RemoveAll follows no link.
 func removeAgentDir(home string, id ambit.AgentID) error {
 	dir := agentDir(home, id)
-	// Folders without write permission would stop it where we are not root.
-	_ = filepath.WalkDir(dir, func(p string, e os.DirEntry, _ error) error {
-		if e != nil && e.IsDir() {
-			_ = os.Chmod(p, 0o700) //nolint:gosec // a folder that is being deleted
-		}
-		return nil
-	})
+	if os.Geteuid() != 0 { // folders that their owner may not write would stop it
+		_ = filepath.WalkDir(dir, func(p string, e os.DirEntry, _ error) error {
+			if e != nil && e.IsDir() {
+				_ = os.Chmod(p, 0o700) //nolint:gosec // all of it is our own user's, as are whatever links lead to
+			}
+			return nil
+		})
+	}
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("deleting the agent's folder: %w", err)
 	}
@@ -108,7 +109,7 @@ func installBinary(home string) (string, error) {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %d", self, st.Size(), st.ModTime().UnixNano()))
 	dir := filepath.Join(home, "bin")
 	path := filepath.Join(dir, "ambit-"+hex.EncodeToString(sum[:6]))
-	if err := os.MkdirAll(dir, 0o711); err != nil { //nolint:gosec // agents' users pass through it
+	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return "", fmt.Errorf("making the folder for the program: %w", err)
 	}
 	if _, err := os.Stat(path); err == nil {
@@ -128,7 +129,7 @@ func installBinary(home string) (string, error) {
 }
 
 func copyFile(src io.Reader, to string) error {
-	dst, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755) //nolint:gosec // a program
+	dst, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func openCgroups(mount, name string) (*limiter, error) {
 	l := &limiter{roots: map[string]string{}}
 	for _, c := range []string{"memory", "cpu", "pids"} {
 		dir := filepath.Join(mount, c, name)
-		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // a control group
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
 		l.roots[c] = dir
@@ -72,7 +72,7 @@ func openCgroup2(mount, name string) (*limiter, error) {
 		base = filepath.Join(mount, path)
 		// A group with processes may not hand controllers on, so step aside.
 		aside := filepath.Join(base, "ambit-serve")
-		if err := os.Mkdir(aside, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // a control group
+		if err := os.Mkdir(aside, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
 		if err := write(aside, "cgroup.procs", strconv.Itoa(os.Getpid())); err != nil {
@@ -80,7 +80,7 @@ func openCgroup2(mount, name string) (*limiter, error) {
 		}
 	}
 	dir := filepath.Join(base, name)
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // a control group
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
 	for _, d := range []string{base, dir} {
@@ -92,7 +92,7 @@ func openCgroup2(mount, name string) (*limiter, error) {
 }
 
 func write(dir, file, value string) error {
-	return os.WriteFile(filepath.Join(dir, file), []byte(value), 0o644) //nolint:gosec // a control group's file
+	return os.WriteFile(filepath.Join(dir, file), []byte(value), 0o644)
 }
 
 // add puts a process, and so all that it starts, under the limits.
@@ -111,7 +111,7 @@ func (l *limiter) add(id ambit.AgentID, pid int, s sandbox.Limits) {
 	}
 	for controller, root := range l.roots {
 		dir := filepath.Join(root, string(id))
-		_ = os.Mkdir(dir, 0o755) //nolint:gosec // a control group
+		_ = os.Mkdir(dir, 0o755)
 		for _, kv := range settings[controller] {
 			_ = write(dir, kv[0], kv[1])
 		}
@@ -200,7 +200,7 @@ func (k *keeper) checkLimits(ctx context.Context) {
 	if unix.Statfs(c.spec.Home, &st) != nil {
 		return
 	}
-	free := st.Bavail * uint64(st.Bsize) //nolint:gosec // a block size is positive
+	free := st.Bavail * uint64(st.Bsize)
 	written := int64(d.free) - int64(free)
 	if time.Since(d.last) < diskEvery && written < max((limit-d.used.Load())/2, 1<<20) || d.counting.Swap(true) {
 		return

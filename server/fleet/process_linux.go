@@ -48,7 +48,7 @@ func watchProcess(pid int) (*process, error) {
 	}
 	go func() { // ends with the process
 		_ = raw.Read(func(fd uintptr) bool {
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0) //nolint:gosec // a descriptor fits
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 			return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
 		})
 		close(p.exited)
@@ -67,7 +67,7 @@ func (p *process) signal(s unix.Signal) {
 // command is one of this program's own roles, as a user of the host. It gets
 // no environment.
 func (f *Fleet) command(uid, gid int, args ...string) *exec.Cmd {
-	cmd := exec.Command(f.binary, args[1:]...) //nolint:gosec // this program itself
+	cmd := exec.Command(f.binary, args[1:]...)
 	cmd.Args[0] = args[0]
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.Dir = "/"
@@ -79,7 +79,7 @@ func credential(uid, gid int) *syscall.Credential {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid), Groups: []uint32{}} //nolint:gosec // ids fit
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid), Groups: []uint32{}}
 }
 
 // probe checks that this machine can confine a worker and run a computer as an
