@@ -69,7 +69,10 @@ type home struct {
 	t    *testing.T
 	bin  string
 	dir  string
-	uid  int // who runs it
+	uid  int      // who runs it
+	env  []string // more variables for serve
+	args []string // more arguments for serve
+	wrap []string // what starts serve, "" for itself
 	cmd  *exec.Cmd
 	logs *lockedBuffer
 }
@@ -167,10 +170,33 @@ func (h *home) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
+// inOwnMounts makes serve start in a mount namespace of its own in which the
+// shell line was run first. It needs root, and serve drops it if it is an
+// ordinary user's.
+func (h *home) inOwnMounts(line string) {
+	h.wrap = []string{"unshare", "--mount", "--propagation", "private", "sh", "-c", line + ` && exec "$@"`, "sh"}
+	if h.uid != 0 {
+		id := strconv.Itoa(h.uid)
+		h.wrap = append(h.wrap, "setpriv", "--reuid="+id, "--regid="+id, "--clear-groups")
+	}
+}
+
+func (h *home) serveCommand() *exec.Cmd {
+	cmd := h.command(append([]string{"serve"}, h.args...)...)
+	cmd.Env = append(cmd.Env, h.env...)
+	if len(h.wrap) == 0 {
+		return cmd
+	}
+	wrapped := exec.Command(h.wrap[0], append(h.wrap[1:], cmd.Args...)...)
+	wrapped.Args[len(h.wrap)] = h.bin
+	wrapped.Env, wrapped.Dir = cmd.Env, cmd.Dir
+	return wrapped
+}
+
 // serve starts the control plane and waits until it answers.
 func (h *home) serve() {
 	h.t.Helper()
-	h.cmd = h.command("serve")
+	h.cmd = h.serveCommand()
 	h.cmd.Stdout, h.cmd.Stderr = h.logs, h.logs
 	if err := h.cmd.Start(); err != nil {
 		h.t.Fatal(err)
@@ -341,7 +367,7 @@ func newUpstream(t *testing.T, handler http.Handler, names ...string) *upstream 
 func (u *upstream) rule(name string, more ...string) string {
 	indented := strings.ReplaceAll(strings.TrimSpace(u.ca), "\n", "\n        ")
 	lines := append([]string{
-		"    - host: " + name,
+		"    - host: " + strconv.Quote(name),
 		"      ports: [" + strconv.Itoa(u.port) + "]",
 		"      private: true",
 		"      resolve: [127.0.0.1]",
