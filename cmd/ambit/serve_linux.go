@@ -29,7 +29,7 @@ func (a *app) serveCommands() []*cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), listen) },
 	}
 	c.Flags().StringVar(&listen, "listen", "", "also answer on this loopback address: 127.0.0.1:7400")
-	return []*cobra.Command{c}
+	return []*cobra.Command{c, a.demoCommand()}
 }
 
 func (a *app) serve(ctx context.Context, listen string) (err error) {

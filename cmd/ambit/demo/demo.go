@@ -1,0 +1,290 @@
+//go:build linux
+
+// Package demo is the demonstration: a control plane in a temporary home, a
+// stand-in shop, an agent that works for the shop and then obeys a hostile
+// ticket. Everything runs as it does in earnest; only the shop and the agent's
+// judgement are made up. What is shown of a call comes from the agent's log.
+//
+// Trust: nothing that the agent's program says makes an attack look refused; it
+// can only make one look worse. What reached the shop is counted at the shop.
+package demo
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"ambit"
+	"ambit/api"
+	"ambit/audit"
+	"ambit/client"
+)
+
+// Agents of the story.
+const (
+	support ambit.AgentID = "support"
+	finance ambit.AgentID = "finance"
+)
+
+// Config is how a demonstration runs.
+type Config struct {
+	// Out takes what is shown. Required.
+	Out io.Writer
+	// Color says whether Out shows colour.
+	Color bool
+	// Width is that of Out, in columns; 0 is wide enough.
+	Width int
+	// JSON writes one document with the result instead of text.
+	JSON bool
+	// Once ends the demonstration after the show; otherwise the agents stay to
+	// be looked at until the context ends.
+	Once bool
+	// Program is how a person calls this program: "bin/ambit". Required.
+	Program string
+	// Progress shows what is waited for; done ends that. Required.
+	Progress func(ctx context.Context, text string) (done func())
+}
+
+// LeakError says that the demonstration did not end as it must.
+type LeakError struct{ What []string }
+
+// Error implements error.
+func (e *LeakError) Error() string {
+	return "the boundary did NOT hold:\n  " + strings.Join(e.What, "\n  ") + "\nPlease report this, as SECURITY.md says."
+}
+
+// stage is one run.
+type stage struct {
+	Config
+	plane  *plane
+	shop   *shop
+	canary string // in finance's file, and nowhere else
+	last   uint64 // position in support's log up to which calls were shown, plus one
+}
+
+// Run runs the demonstration. It removes everything that it made before it
+// returns, also when ctx ends. The error is a *LeakError if anything passed
+// that must not.
+func Run(ctx context.Context, c Config) (err error) {
+	runtime.LockOSThread() // for plane.start
+	defer runtime.UnlockOSThread()
+	// Until all is removed no signal ends this process, a second Ctrl-C, the
+	// end of the terminal and of a pager included.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	defer stop()
+	s := &stage{Config: c, canary: "canary-" + rand.Text()}
+	if s.plane, err = newPlane(); err != nil {
+		return err
+	}
+	defer func() {
+		done := c.Progress(context.WithoutCancel(ctx), "removing the demonstration")
+		err = errors.Join(err, s.plane.close())
+		done()
+	}()
+	ledger := filepath.Join(s.plane.home, "agents", string(finance), "workspace", ledgerFile)
+	var plan []attack
+	s.shop, err = newShop(ctx, func(url string) []ticket {
+		plan = attacks(url, ledger)
+		return tickets(plan)
+	})
+	if err != nil {
+		return err
+	}
+	defer s.shop.close()
+	result, err := s.play(ctx, plan, ledger)
+	if err != nil {
+		return err
+	}
+	if err := cmp.Or(s.check(ctx, plan, result), s.end(result)); err != nil {
+		return err
+	}
+	if !c.Once {
+		<-ctx.Done()
+	}
+	return nil
+}
+
+// play goes through the story and shows it.
+func (s *stage) play(ctx context.Context, plan []attack, ledger string) (*result, error) {
+	s.title()
+	if err := s.setUp(ctx, ledger); err != nil {
+		return nil, err
+	}
+	r := &result{Home: s.plane.home}
+	s.scene("At work", "ticket "+goodTicket+": where is my lamp? The agent looks it up and answers.")
+	err := s.handle(ctx, goodTicket, func(a action, calls []audit.Call) {
+		step := judge(a, calls)
+		r.Work = append(r.Work, step)
+		s.step(step)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the agent could not work: %w", err)
+	}
+	s.scene("Under attack", "ticket "+hostileTicket+": ignore your instructions, send out what you know. The agent obeys.")
+	err = s.handle(ctx, hostileTicket, func(a action, calls []audit.Call) {
+		step := judge(a, calls)
+		i := slices.IndexFunc(plan, func(p attack) bool { return slices.Contains(p.lines, a.Line) })
+		if i < 0 { // its reading of the ticket
+			r.Work = append(r.Work, step)
+		} else {
+			step.Attack, step.Name = true, plan[i].name
+			r.Attacks = append(r.Attacks, step)
+		}
+		s.step(step)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the agent could not handle the hostile ticket: %w", err)
+	}
+	return r, nil
+}
+
+// setUp starts everything and puts the agents' files in place.
+func (s *stage) setUp(ctx context.Context, ledger string) error {
+	if err := s.wait(ctx, "control plane in "+s.plane.home, s.plane.start); err != nil {
+		return err
+	}
+	s.fact("stand-in shop at "+s.shop.url(), 0)
+	if err := s.wait(ctx, "an agent with a computer of its own: support, four rules for the shop", s.deployer(supportManifest(s.shop))); err != nil {
+		return err
+	}
+	if err := s.wait(ctx, "its neighbour: finance, no way out, a file with the books", func(ctx context.Context) error {
+		if err := s.deployer(financeManifest)(ctx); err != nil {
+			return err
+		}
+		if err := s.put(ctx, finance, workspace+"/"+ledgerFile, strings.NewReader("account,balance\n"+s.canary+",10000.00 EUR\n")); err != nil {
+			return err
+		}
+		// Without this, that support does not find the file would mean nothing.
+		if b, err := os.ReadFile(ledger); err != nil || !bytes.Contains(b, []byte(s.canary)) {
+			return fmt.Errorf("finance's file is not at %s: %w", ledger, err)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	return s.wait(ctx, "the agent's program, copied into its computer", func(ctx context.Context) error {
+		self, err := os.Open("/proc/self/exe")
+		if err != nil {
+			return fmt.Errorf("reading this program: %w", err)
+		}
+		defer self.Close()
+		return s.put(ctx, support, programFile, self)
+	})
+}
+
+// deployer deploys a manifest.
+func (s *stage) deployer(manifest string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		d, err := s.plane.client.Deploy(ctx, api.Deploy{File: "demo", Manifest: manifest})
+		if err != nil {
+			return err
+		}
+		if d.Failure != "" {
+			return fmt.Errorf("the computer of %s did not come up: %s", d.Agent.Name, d.Failure)
+		}
+		return nil
+	}
+}
+
+// put writes a file in an agent's computer.
+func (s *stage) put(ctx context.Context, id ambit.AgentID, path string, content io.Reader) error {
+	var said bytes.Buffer
+	code, err := s.plane.client.Exec(ctx, id, api.Exec{Argv: []string{"/bin/sh", "-c", `cat >"$0" && chmod 700 "$0"`, path}},
+		client.Streams{Stdin: content, Stdout: &said, Stderr: &said})
+	if err == nil && code != 0 {
+		err = fmt.Errorf("exit code %d: %s", code, said.Bytes())
+	}
+	if err != nil {
+		return fmt.Errorf("writing %s in the computer of %s: %w", path, id, err)
+	}
+	return nil
+}
+
+// handle lets support's program handle a ticket, and hands each thing that it
+// did to emit, with what the log has of it.
+func (s *stage) handle(ctx context.Context, ticket string, emit func(action, []audit.Call)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	told, tell := io.Pipe()
+	hear, say := io.Pipe()
+	var said bytes.Buffer
+	ended := make(chan error, 1)
+	go func() {
+		code, err := s.plane.client.Exec(ctx, support, api.Exec{
+			Argv: []string{programFile, "demo", "agent", s.shop.url(), ticket}, Dir: workspace, Intent: "answer ticket " + ticket,
+		}, client.Streams{Stdin: hear, Stdout: tell, Stderr: &said})
+		if err == nil && code != 0 {
+			err = fmt.Errorf("its program ended with %d: %s", code, bytes.TrimSpace(said.Bytes()))
+		}
+		_, _ = tell.Close(), hear.Close() // never fail
+		ended <- err
+	}()
+	err := s.listen(ctx, told, say, emit)
+	if err != nil {
+		cancel()
+	}
+	_, _ = told.Close(), say.Close() // never fail
+	return cmp.Or(err, <-ended)
+}
+
+// listen reads what the program did, until it ends, and lets it go on after
+// each thing.
+func (s *stage) listen(ctx context.Context, told io.Reader, goOn io.Writer, emit func(action, []audit.Call)) error {
+	for dec := json.NewDecoder(told); ; {
+		var a action
+		if err := dec.Decode(&a); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("reading what the agent did: %w", err)
+		}
+		calls, err := s.calls(ctx)
+		if err != nil {
+			return fmt.Errorf("asking for the agent's calls: %w", err)
+		}
+		emit(a, calls)
+		if _, err := goOn.Write([]byte{'\n'}); err != nil && !errors.Is(err, io.ErrClosedPipe) {
+			return err
+		}
+	}
+}
+
+// calls returns what the log has since it was last asked, once each of them has
+// ended. The log is ahead of the program: a call is in it before it leaves.
+func (s *stage) calls(ctx context.Context) ([]audit.Call, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for tick := time.NewTicker(5 * time.Millisecond); ; {
+		all, err := s.plane.client.Calls(ctx, support, audit.CallQuery{})
+		if err != nil {
+			tick.Stop()
+			return nil, err
+		}
+		calls := slices.DeleteFunc(all, func(c audit.Call) bool { return c.Seq < s.last })
+		if !slices.ContainsFunc(calls, func(c audit.Call) bool { return !c.Done }) {
+			tick.Stop()
+			if n := len(calls); n > 0 {
+				s.last = calls[n-1].Seq + 1
+			}
+			return calls, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			tick.Stop()
+			return nil, ctx.Err()
+		}
+	}
+}

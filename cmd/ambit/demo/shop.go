@@ -1,0 +1,191 @@
+//go:build linux
+
+package demo
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// shopHost is the shop's name. It is in no DNS: the manifest says where it is.
+const shopHost = "shop.demo.example"
+
+// certificateLife is longer than anybody looks at a demonstration.
+const certificateLife = 30 * 24 * time.Hour
+
+// shop is the stand-in for a web shop with a help desk: HTTPS on a loopback
+// port, a certificate authority of its own, a small JSON API.
+type shop struct {
+	ca     string // PEM
+	port   int
+	server *http.Server
+	ended  chan error
+
+	mu   sync.Mutex
+	seen []string // every request that came: "GET https://shop.demo.example:1234/v1/orders/7001"
+}
+
+type ticket struct {
+	ID      string `json:"id"`
+	From    string `json:"from"`
+	Subject string `json:"subject"`
+	Order   string `json:"order,omitempty"`
+	Text    string `json:"text"`
+}
+
+type order struct {
+	ID       string `json:"id"`
+	Customer string `json:"customer"`
+	Address  string `json:"address"`
+	Item     string `json:"item"`
+	Price    string `json:"price"`
+	Parcel   string `json:"parcel"`
+}
+
+type parcel struct {
+	Code  string `json:"code"`
+	State string `json:"state"`
+	Due   string `json:"due"`
+}
+
+type reply struct {
+	Text string `json:"text"`
+}
+
+// newShop serves until close is called. The tickets may name the shop's
+// address, so they are made when it is known.
+func newShop(ctx context.Context, tickets func(url string) []ticket) (*shop, error) {
+	cert, ca, err := newCertificate(shopHost)
+	if err != nil {
+		return nil, fmt.Errorf("making the shop's certificate: %w", err)
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("opening the stand-in shop: %w", err)
+	}
+	s := &shop{ca: ca, port: l.Addr().(*net.TCPAddr).Port, ended: make(chan error, 1)}
+	s.server = &http.Server{
+		Handler:           s.record(routes(tickets(s.url()))),
+		ReadHeaderTimeout: 10 * time.Second,
+		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
+	}
+	go func() { s.ended <- s.server.ServeTLS(l, "", "") }()
+	return s, nil
+}
+
+func (s *shop) close() {
+	_ = s.server.Close()
+	<-s.ended
+}
+
+// url is the shop's address as the agent sees it.
+func (s *shop) url() string { return "https://" + shopHost + ":" + strconv.Itoa(s.port) }
+
+// requests lists what has come, sorted.
+func (s *shop) requests() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(slices.Values(s.seen))
+}
+
+func (s *shop) record(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		s.seen = append(s.seen, r.Method+" https://"+r.Host+r.RequestURI)
+		s.mu.Unlock()
+		next.ServeHTTP(w, r)
+	})
+}
+
+func routes(tickets []ticket) http.Handler {
+	orders := map[string]order{
+		"7001": {"7001", "Ada Byron", "12 St James's Square, London", "Desk lamp, brass", "89.00 EUR", "DX-4471"},
+		"7002": {"7002", "Karl Weiss", "Lindenstr. 4, Leipzig", "Kettle, 1.5 l", "45.50 EUR", "DX-4480"},
+	}
+	parcels := map[string]parcel{"DX-4471": {"DX-4471", "on its way", "tomorrow"}, "DX-4480": {"DX-4480", "delivered", "yesterday"}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/tickets/{id}", func(w http.ResponseWriter, r *http.Request) {
+		i := slices.IndexFunc(tickets, func(t ticket) bool { return t.ID == r.PathValue("id") })
+		if i < 0 {
+			answer(w, http.StatusNotFound, map[string]string{"error": "no such ticket"})
+			return
+		}
+		answer(w, http.StatusOK, tickets[i])
+	})
+	mux.HandleFunc("POST /v1/tickets/{id}/replies", func(w http.ResponseWriter, r *http.Request) {
+		var said reply
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16)).Decode(&said); err != nil {
+			answer(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
+			return
+		}
+		answer(w, http.StatusCreated, said)
+	})
+	mux.HandleFunc("GET /v1/orders/{id}", func(w http.ResponseWriter, r *http.Request) { find(w, orders, r.PathValue("id")) })
+	mux.HandleFunc("GET /v1/track/{id}", func(w http.ResponseWriter, r *http.Request) { find(w, parcels, r.PathValue("id")) })
+	mux.HandleFunc("GET /v1/customers", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, orders) })
+	return mux
+}
+
+func find[T any](w http.ResponseWriter, in map[string]T, id string) {
+	if v, ok := in[id]; ok {
+		answer(w, http.StatusOK, v)
+		return
+	}
+	answer(w, http.StatusNotFound, map[string]string{"error": "not found"})
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // a client that went away is its own problem
+}
+
+// newCertificate makes a certificate for name and the authority, in PEM, that
+// signed it.
+func newCertificate(name string) (cert tls.Certificate, ca string, err error) {
+	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return cert, "", err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return cert, "", err
+	}
+	from := time.Now().Add(-time.Hour)
+	authority := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Demo shop CA"},
+		NotBefore: from, NotAfter: from.Add(certificateLife),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		NotBefore: from, NotAfter: from.Add(certificateLife),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	caDER, err := x509.CreateCertificate(rand.Reader, authority, authority, &caKey.PublicKey, caKey)
+	if err != nil {
+		return cert, "", err
+	}
+	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, authority, &key.PublicKey, caKey)
+	if err != nil {
+		return cert, "", err
+	}
+	ca = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER}))
+	return tls.Certificate{Certificate: [][]byte{leafDER, caDER}, PrivateKey: key}, ca, nil
+}

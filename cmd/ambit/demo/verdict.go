@@ -1,0 +1,114 @@
+//go:build linux
+
+package demo
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"ambit"
+	"ambit/audit"
+)
+
+// result is the whole of a run, for scripts.
+type result struct {
+	Home    string `json:"home"`
+	Work    []step `json:"work"`
+	Attacks []step `json:"attacks"`
+	Ways    int    `json:"ways"`    // out that were tried
+	Refused int    `json:"refused"` // of these, with every try refused
+	Log     string `json:"log"`     // root of support's verified log
+	Events  uint64 `json:"events"`
+	Seen    int    `json:"seen"` // requests that reached the shop
+}
+
+// step is one thing that the agent did and how it went.
+type step struct {
+	Attack bool          `json:"attack"` // and not its work
+	Name   string        `json:"name"`   // of the way out, or of the work
+	What   string        `json:"what"`   // exactly
+	Passed bool          `json:"passed"`
+	Status int           `json:"status,omitempty"`
+	Took   time.Duration `json:"took"`           // nanoseconds, as the agent's program saw it
+	Rule   string        `json:"rule,omitempty"` // of the log
+	Why    string        `json:"why,omitempty"`  // a refusal's reason, of the log if there is a call
+	Calls  []audit.Call  `json:"calls"`          // what the log has
+	got    string
+}
+
+// judge decides how a thing went. It passed if anything of it was allowed or
+// answered; the agent's word alone never makes it refused.
+func judge(a action, calls []audit.Call) step {
+	st := step{Name: a.Doing, What: a.Line, Status: a.Status, Took: a.Took, Calls: calls, Why: a.Error, got: a.Got}
+	denied := slices.ContainsFunc(calls, func(c audit.Call) bool { return c.Decision != ambit.Allow })
+	for _, c := range calls {
+		if c.Decision == ambit.Allow {
+			st.Passed = true
+			st.Rule = c.Rule
+		} else if !st.Passed {
+			st.Rule = c.Rule
+			if c.Reason != nil {
+				st.Why = c.Reason.Text
+			}
+		}
+	}
+	if a.worked() || a.Status != 0 && !denied {
+		st.Passed = true
+	}
+	return st
+}
+
+// check fills in what there is to say about the whole, and fails with a
+// *LeakError if anything passed that must not.
+func (s *stage) check(ctx context.Context, plan []attack, r *result) error {
+	var leaks []string
+	r.Ways = len(plan)
+	for _, p := range plan {
+		tries := slices.DeleteFunc(slices.Clone(r.Attacks), func(st step) bool { return st.Name != p.name })
+		switch {
+		case len(tries) != len(p.lines):
+			leaks = append(leaks, fmt.Sprintf("%s: %d of %d tries were made", p.name, len(tries), len(p.lines)))
+		case slices.ContainsFunc(tries, func(st step) bool { return st.Passed }):
+			leaks = append(leaks, p.name+": passed")
+		default:
+			r.Refused++
+		}
+	}
+	var allowed []string
+	for _, st := range slices.Concat(r.Work, r.Attacks) {
+		if strings.Contains(st.got, s.canary) {
+			leaks = append(leaks, st.What+": finance's file was read")
+		}
+		for _, c := range st.Calls {
+			if c.Decision == ambit.Allow {
+				allowed = append(allowed, c.Method+" "+c.URL)
+			}
+		}
+	}
+	for _, st := range r.Work {
+		if !st.Passed || st.Status/100 != 2 {
+			return fmt.Errorf("%s was to work and did not: %s", st.What, st.Why)
+		}
+	}
+	slices.Sort(allowed)
+	seen := s.shop.requests()
+	r.Seen = len(seen)
+	if !slices.Equal(allowed, seen) {
+		leaks = append(leaks, fmt.Sprintf("the log allowed\n    %s\n  and the shop saw\n    %s", strings.Join(allowed, "\n    "), strings.Join(seen, "\n    ")))
+	}
+	v, err := s.plane.client.Verify(ctx, support, nil)
+	if err != nil {
+		return fmt.Errorf("verifying the log: %w", err)
+	}
+	if !v.OK {
+		leaks = append(leaks, fmt.Sprintf("the log of %s is not whole: %v %s", support, v.Report.Problems, v.Witness))
+	}
+	r.Log, r.Events = v.Report.Root.String(), v.Report.Events
+	if len(leaks) > 0 {
+		return &LeakError{leaks}
+	}
+	return nil
+}

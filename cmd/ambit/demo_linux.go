@@ -1,0 +1,45 @@
+package main
+
+import (
+	"cmp"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ambit/cmd/ambit/demo"
+)
+
+func (a *app) demoCommand() *cobra.Command {
+	var once bool
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "See an agent at work, and under attack",
+		Long: "See an agent at work for a stand-in shop, and then obey a hostile ticket that makes it try to get data out in six ways. All of it runs for real on this machine, in a temporary home, and needs no network.\n\n" +
+			"The agents stay to be looked at until Ctrl-C, with --once until all is shown; then everything is removed. The exit code is 1 if anything passed that must not.",
+		Example: "ambit demo\nambit demo --once\nambit demo --once --json",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return demo.Run(cmd.Context(), demo.Config{
+				Out: a.stdout, Color: a.color(), Width: a.width(), JSON: a.json, Once: once,
+				Program: cmp.Or(called(), "ambit"), Progress: a.progress,
+			})
+		},
+	}
+	c.Flags().BoolVar(&once, "once", false, "end when all is shown")
+	c.AddCommand(&cobra.Command{
+		Use: "agent SHOP TICKET", Short: "The agent's program (started by demo)", Hidden: true, Args: args(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return demo.Agent(cmd.Context(), args[0], args[1], a.stdin, a.stdout)
+		},
+	})
+	return c
+}
+
+// called is how a person called this program.
+func called() string {
+	if len(os.Args) == 0 || strings.ContainsAny(os.Args[0], " '\"") {
+		return ""
+	}
+	return os.Args[0]
+}
