@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 )
@@ -49,6 +50,14 @@ func Listen(home *Home, address string) (*Listeners, error) {
 
 // Addresses says where that is: the socket's path, then the port's URL.
 func (l *Listeners) Addresses() []string { return l.addresses }
+
+// Ports are the TCP ports among them, which no agent may be let to.
+func (l *Listeners) Ports() []netip.AddrPort {
+	if l.port == nil {
+		return nil
+	}
+	return []netip.AddrPort{l.port.Addr().(*net.TCPAddr).AddrPort()}
+}
 
 // Close gives them up. It is not needed after Serve.
 func (l *Listeners) Close() error {

@@ -12,6 +12,7 @@ import (
 
 	"ambit/agent"
 	"ambit/server"
+	"ambit/server/fleet"
 )
 
 // closePatience is how long workers and computers have to be let go of.
@@ -55,7 +56,7 @@ func (a *app) serve(ctx context.Context, listen string) (err error) {
 		return err
 	}
 	defer func() { _ = listeners.Close() }() // after Serve there is nothing left to close
-	fleet, err := newFleet(ctx, home.Dir, store, log)
+	agents, err := fleet.Open(ctx, fleet.Config{Home: home.Dir, Store: store, Version: programVersion(), Log: log, Never: listeners.Ports()})
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // ended before it began, in good order
 	}
@@ -65,9 +66,9 @@ func (a *app) serve(ctx context.Context, listen string) (err error) {
 	defer func() {
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
 		defer cancel()
-		err = errors.Join(err, fleet.Close(end))
+		err = errors.Join(err, agents.Close(end))
 	}()
-	s, err := server.New(server.Config{Store: store, Runner: fleet, Workers: fleet, Version: programVersion(), Log: log})
+	s, err := server.New(server.Config{Store: store, Runner: agents, Workers: agents, Version: programVersion(), Log: log})
 	if err != nil {
 		return err
 	}

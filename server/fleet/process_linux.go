@@ -101,7 +101,7 @@ func probe(ctx context.Context, binary string) error {
 			return fmt.Errorf("checking this machine: %w", err)
 		}
 		if err := cmd.Wait(); err != nil {
-			return errors.New(strings.TrimSpace(inert.Lines(out.String())))
+			return errors.New(strings.TrimPrefix(strings.TrimSpace(inert.Lines(out.String())), "ambit: "))
 		}
 	}
 	return ctx.Err()
@@ -130,7 +130,7 @@ func (w *bounded) Write(p []byte) (int, error) {
 func (w *bounded) text() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return strings.TrimSpace(inert.Lines(string(w.b)))
+	return strings.TrimPrefix(strings.TrimSpace(inert.Lines(string(w.b))), "ambit: ")
 }
 
 // launch starts a computer and returns its kernel's process.
