@@ -1,0 +1,157 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// door is a proxy behind a Unix socket: an agent's gate, or the reference.
+type door struct {
+	socket    string
+	preface   string // what a connection starts with
+	authority string // of the upstream, host:port
+	roots     *x509.CertPool
+	pid       int // of the process behind it
+}
+
+// sample is what a while of load gave.
+type sample struct {
+	rate   float64 // requests per second
+	median float64 // latency, µs
+	cpu    float64 // processor time of the proxy for each request, µs
+}
+
+// session is one connection through a door.
+type session struct {
+	conn    *tls.Conn
+	r       *bufio.Reader
+	request []byte
+}
+
+// open connects, asks for a tunnel and does the handshake.
+func (d *door) open(ctx context.Context) (*session, error) {
+	var dialer net.Dialer
+	c, err := dialer.DialContext(ctx, "unix", d.socket)
+	if err != nil {
+		return nil, err
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = c.SetDeadline(deadline)
+	}
+	host, _, _ := strings.Cut(d.authority, ":")
+	_, err = fmt.Fprintf(c, "%sCONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", d.preface, d.authority, d.authority)
+	if err == nil {
+		var res *http.Response
+		if res, err = http.ReadResponse(bufio.NewReader(c), &http.Request{Method: http.MethodConnect}); err == nil && res.StatusCode != http.StatusOK {
+			err = errors.New("CONNECT was answered " + res.Status)
+		}
+	}
+	t := tls.Client(c, &tls.Config{ServerName: host, RootCAs: d.roots, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12})
+	if err == nil {
+		err = t.HandshakeContext(ctx)
+	}
+	if err != nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("connecting through %s: %w", d.socket, err)
+	}
+	request := "GET " + order + "?expand=lines HTTP/1.1\r\nHost: " + d.authority + "\r\nUser-Agent: bench/1\r\nAccept: application/json\r\nAuthorization: Bearer reference\r\n\r\n"
+	return &session{conn: t, r: bufio.NewReaderSize(t, 8<<10), request: []byte(request)}, nil
+}
+
+// get makes one request, with as little work as possible.
+func (c *session) get() error {
+	if _, err := c.conn.Write(c.request); err != nil {
+		return err
+	}
+	line, err := c.r.ReadSlice('\n')
+	if err != nil {
+		return err
+	}
+	if string(line) != "HTTP/1.1 200 OK\r\n" {
+		rest, _ := io.ReadAll(io.LimitReader(c.r, int64(c.r.Buffered())))
+		return fmt.Errorf("the answer is %q %q", line, rest)
+	}
+	for len(line) > 2 {
+		if line, err = c.r.ReadSlice('\n'); err != nil {
+			return err
+		}
+	}
+	_, err = c.r.Discard(len(answer))
+	return err
+}
+
+// keptAlive keeps at connections busy for a while.
+func (d *door) keptAlive(ctx context.Context, at int, long time.Duration) (sample, error) {
+	ctx, cancel := context.WithTimeout(ctx, long+30*time.Second)
+	defer cancel()
+	clients := make([]*session, at)
+	for i := range clients {
+		c, err := d.open(ctx)
+		if err != nil {
+			return sample{}, err
+		}
+		defer func() { _ = c.conn.Close() }()
+		if err := c.get(); err != nil {
+			return sample{}, err
+		}
+		clients[i] = c
+	}
+	return d.during(ctx, at, long, func(i int) error { return clients[i].get() })
+}
+
+// fresh makes a new connection for each request, at at a time.
+func (d *door) fresh(ctx context.Context, at int, long time.Duration) (sample, error) {
+	ctx, cancel := context.WithTimeout(ctx, long+30*time.Second)
+	defer cancel()
+	return d.during(ctx, at, long, func(int) error {
+		c, err := d.open(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = c.conn.Close() }()
+		return c.get()
+	})
+}
+
+// during repeats once at at a time for a while.
+func (d *door) during(ctx context.Context, at int, long time.Duration, once func(i int) error) (sample, error) {
+	latencies := make([][]float64, at)
+	errs := make([]error, at)
+	var wg sync.WaitGroup
+	before, began := cpuTime(d.pid), time.Now()
+	for i := range at {
+		wg.Go(func() {
+			for t := time.Now(); t.Sub(began) < long && ctx.Err() == nil; {
+				if errs[i] = once(i); errs[i] != nil {
+					return
+				}
+				now := time.Now()
+				latencies[i] = append(latencies[i], float64(now.Sub(t))/float64(time.Microsecond))
+				t = now
+			}
+		})
+	}
+	wg.Wait()
+	took, used := time.Since(began), cpuTime(d.pid)-before
+	if err := errors.Join(append(errs, context.Cause(ctx))...); err != nil {
+		return sample{}, err
+	}
+	var all []float64
+	for _, l := range latencies {
+		all = append(all, l...)
+	}
+	n := float64(len(all))
+	return sample{rate: n / took.Seconds(), median: median(all), cpu: float64(used.Microseconds()) / n}, nil
+}
