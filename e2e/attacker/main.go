@@ -7,6 +7,7 @@
 //
 //	attacker out -host ADDR -abstract NAME   every way out but the gate
 //	attacker ask [flags]                     one HTTPS request whose names do not agree
+//	attacker each                            ask, for each JSON array of arguments on standard input
 //	attacker raw ADDR                        standard input to ADDR, its answer to standard output
 //	attacker files PATH...                   what can be read
 //	attacker flood KIND                      take all there is of processes, memory, disk, descriptors, connections or output
@@ -55,6 +56,8 @@ func main() {
 		err = wayOut(args)
 	case "ask":
 		err = ask(args)
+	case "each":
+		err = each()
 	case "raw":
 		err = raw(args)
 	case "files":
