@@ -5,7 +5,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,27 +21,27 @@ const (
 )
 
 var (
-	namePattern     = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
-	labelPattern    = regexp.MustCompile(`^[a-z0-9-]{1,40}$`)
-	variablePattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,99}$`)
+	namePattern     = pattern(`^[a-z][a-z0-9-]{0,39}$`)
+	labelPattern    = pattern(`^[a-z0-9-]{1,40}$`)
+	variablePattern = pattern(`^[A-Za-z_][A-Za-z0-9_]{0,99}$`)
 	// The grammar of a reference with a digest, with the registry spelt out:
 	// https://github.com/distribution/reference/blob/main/reference.go
-	imagePattern  = regexp.MustCompile(`^((localhost|[a-z0-9](-*[a-z0-9])*(\.[a-z0-9](-*[a-z0-9])*)+)(:[0-9]{1,5})?|[a-z0-9](-*[a-z0-9])*:[0-9]{1,5})(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+@sha256:[a-f0-9]{64}$`)
-	digestPattern = regexp.MustCompile(`@sha256:[a-f0-9]{64}$`)
-	sizePattern   = regexp.MustCompile(`^([1-9][0-9]{0,11})(KiB|MiB|GiB|TiB)$`)
-	looseSize     = regexp.MustCompile(`(?i)^\s*0*([1-9][0-9]{0,11})\s*([kmgt])i?b?\s*$`)
-	keptPattern   = regexp.MustCompile(`^([1-9][0-9]{0,3})([dwy])$`)
+	imagePattern  = pattern(`^((localhost|[a-z0-9](-*[a-z0-9])*(\.[a-z0-9](-*[a-z0-9])*)+)(:[0-9]{1,5})?|[a-z0-9](-*[a-z0-9])*:[0-9]{1,5})(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+@sha256:[a-f0-9]{64}$`)
+	digestPattern = pattern(`@sha256:[a-f0-9]{64}$`)
+	sizePattern   = pattern(`^([1-9][0-9]{0,11})(KiB|MiB|GiB|TiB)$`)
+	looseSize     = pattern(`(?i)^\s*0*([1-9][0-9]{0,11})\s*([kmgt])i?b?\s*$`)
+	keptPattern   = pattern(`^([1-9][0-9]{0,3})([dwy])$`)
 )
 
 func checkName(s string) (text, hint string) {
-	if namePattern.MatchString(s) {
+	if namePattern().MatchString(s) {
 		return "", ""
 	}
 	return quote(s) + " is not a name: 1 to 40 characters of a-z, 0-9 and -, the first a letter", "write for example name: support"
 }
 
 func checkLabel(s string) (text, hint string) {
-	if labelPattern.MatchString(s) {
+	if labelPattern().MatchString(s) {
 		return "", ""
 	}
 	return quote(s) + " is not a label: 1 to 40 characters of a-z, 0-9 and -", "write for example name: tracking"
@@ -93,7 +92,7 @@ func checkImage(s string) (text, hint string) {
 		return "dir:/ would show the agent everything on this host", "name the folder that has the image's root, or write host for the programs of this host"
 	case isDir:
 		return checkFolder(folder)
-	case imagePattern.MatchString(s) && len(s) <= 512:
+	case imagePattern().MatchString(s) && len(s) <= 512:
 		return "", ""
 	case strings.HasPrefix(s, "/") || strings.HasPrefix(s, "."):
 		return quote(s) + " is not an image", "for a folder write " + quote("dir:"+path.Clean("/"+s))
@@ -103,17 +102,17 @@ func checkImage(s string) (text, hint string) {
 	tag := strings.LastIndexByte(name, ':')
 	tagged := tag > strings.LastIndexByte(name, '/')
 	switch {
-	case tagged && hasDigest && digestPattern.MatchString(s):
-		return text + ": it has a tag and a digest", "leave the tag out, because the digest alone decides: " + name[:tag] + digestPattern.FindString(s)
+	case tagged && hasDigest && digestPattern().MatchString(s):
+		return text + ": it has a tag and a digest", "leave the tag out, because the digest alone decides: " + name[:tag] + digestPattern().FindString(s)
 	case tagged && !hasDigest:
 		return text + ": a tag can be moved to other content at any time", "write the digest in its place, as in " + name[:tag] + "@sha256:<64 hex digits>; the registry shows it, and so does: docker buildx imagetools inspect " + shorten(s)
 	case !hasDigest:
 		return text + ": it has no digest", "write host, dir:/absolute/path, or registry/name@sha256:<64 hex digits>"
-	case !digestPattern.MatchString(s):
+	case !digestPattern().MatchString(s):
 		return text + ": after the @ stands no SHA-256 digest", "write sha256: and 64 hex digits in lower case"
 	}
 	for _, better := range []string{strings.ToLower(s), "docker.io/" + s, "docker.io/library/" + s} {
-		if imagePattern.MatchString(better) {
+		if imagePattern().MatchString(better) {
 			return text + ": it does not name a registry, or is not in lower case", "write " + better
 		}
 	}
@@ -143,7 +142,7 @@ var (
 
 func checkVariable(s string) (text, hint string) {
 	switch {
-	case !variablePattern.MatchString(s):
+	case !variablePattern().MatchString(s):
 		return quote(s) + " is not a variable name: up to 100 letters, digits and _, the first no digit", "write for example LANG"
 	case strings.HasPrefix(s, "AMBIT_"):
 		return quote(s) + " is reserved: Ambit sets the variables that start with AMBIT_", "choose another name"
@@ -201,7 +200,7 @@ func (d *decoder) size(n node, fallback Bytes) Bytes {
 	if !n.given() {
 		return fallback
 	}
-	if n.digits(fraction) != "" {
+	if n.digits(fraction()) != "" {
 		d.refuse(n, "a size needs a unit, found "+n.kind(), "write for example "+fallback.String()+"; the units are KiB, MiB, GiB and TiB")
 		return 0
 	}
@@ -209,10 +208,10 @@ func (d *decoder) size(n node, fallback Bytes) Bytes {
 	if !ok {
 		return 0
 	}
-	m := sizePattern.FindStringSubmatch(s)
+	m := sizePattern().FindStringSubmatch(s)
 	if m == nil {
 		hint := "write a whole number and KiB, MiB, GiB or TiB, as in " + fallback.String()
-		if l := looseSize.FindStringSubmatch(s); l != nil {
+		if l := looseSize().FindStringSubmatch(s); l != nil {
 			hint = "write " + l[1] + strings.ToUpper(l[2]) + "iB"
 		}
 		d.refuse(n, quote(s)+" is not a size", hint)
@@ -233,8 +232,8 @@ const maxRetention = 3650 * Day
 
 // retention reads "90d" or "forever".
 func (d *decoder) retention(n node) Retention {
-	if n.given() && n.digits(decimal) != "" {
-		d.refuse(n, "a time needs a unit, found "+n.kind(), "write "+n.digits(decimal)+"d for days; the units are d, w and y")
+	if n.given() && n.digits(decimal()) != "" {
+		d.refuse(n, "a time needs a unit, found "+n.kind(), "write "+n.digits(decimal())+"d for days; the units are d, w and y")
 		return 0
 	}
 	s, ok := d.text(n, DefaultRetention.String())
@@ -245,7 +244,7 @@ func (d *decoder) retention(n node) Retention {
 		return Forever
 	}
 	const hint = `write a number of days, weeks or years as in 90d, 12w or 2y, or "forever"`
-	m := keptPattern.FindStringSubmatch(s)
+	m := keptPattern().FindStringSubmatch(s)
 	if m == nil {
 		d.refuse(n, quote(s)+" is not a time to keep the log for", hint)
 		return 0

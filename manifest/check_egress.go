@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"net/textproto"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,7 +49,7 @@ func checkHost(s string) (text, hint string) {
 }
 
 func lastLabel(name string) string {
-	if !labelPattern.MatchString(name) {
+	if !labelPattern().MatchString(name) {
 		return "com"
 	}
 	return name
@@ -150,11 +149,11 @@ func cutQuery(s string) string {
 	return s
 }
 
-var plainScalar = regexp.MustCompile(`^[a-z/][A-Za-z0-9._/-]*$`)
+var plainScalar = pattern(`^[a-z/][A-Za-z0-9._/-]*$`)
 
 // inYAML writes a value the way it has to be written in the file.
 func inYAML(s string) string {
-	if plainScalar.MatchString(s) {
+	if plainScalar().MatchString(s) {
 		return s
 	}
 	return quote(s)
@@ -164,9 +163,9 @@ func checkMethod(s string) (text, hint string) {
 	switch {
 	case s == "CONNECT":
 		return "CONNECT opens a tunnel that cannot be judged, so that no rule allows it", "remove it"
-	case methodPattern.MatchString(s):
+	case methodPattern().MatchString(s):
 		return "", ""
-	case methodPattern.MatchString(strings.ToUpper(s)):
+	case methodPattern().MatchString(strings.ToUpper(s)):
 		return quote(s) + " is not in upper case", "write " + strings.ToUpper(s)
 	case s == "*":
 		return `"*" is not an HTTP method`, "leave methods out to allow any"
@@ -174,7 +173,7 @@ func checkMethod(s string) (text, hint string) {
 	return quote(s) + " is not an HTTP method", "write for example GET"
 }
 
-var methodPattern = regexp.MustCompile(`^[A-Z0-9!#$%&'*+.^_|~-]*[A-Z][A-Z0-9!#$%&'*+.^_|~-]*$`)
+var methodPattern = pattern(`^[A-Z0-9!#$%&'*+.^_|~-]*[A-Z][A-Z0-9!#$%&'*+.^_|~-]*$`)
 
 func checkPath(s string) (text, hint string) {
 	switch {
@@ -218,7 +217,7 @@ func checkValue(s string) (text, hint string) {
 }
 
 var (
-	fieldPattern = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")
+	fieldPattern = pattern("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")
 	// What a rule cannot judge by: the gate sets, strips or frames with these.
 	goneFields = []string{"Host", "Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Content-Length", "Upgrade", "Ambit-Intent"}
 )
@@ -226,7 +225,7 @@ var (
 func checkField(s string) (text, hint string) {
 	key := textproto.CanonicalMIMEHeaderKey(s)
 	switch {
-	case !fieldPattern.MatchString(s):
+	case !fieldPattern().MatchString(s):
 		return quote(s) + " is not the name of a header field", "write for example Accept"
 	case key == "Host":
 		return quote(s) + " is judged by the key host", "remove it"

@@ -48,12 +48,12 @@ func (n node) item(i int) node {
 	return node{path: n.path + "[" + strconv.Itoa(i) + "]", ast: n.ast.(*ast.SequenceNode).Values[i]}
 }
 
-var plainKey = regexp.MustCompile(`^[A-Za-z0-9_-]{1,60}$`)
+var plainKey = pattern(`^[A-Za-z0-9_-]{1,60}$`)
 
 // child is the path of a key of n.
 func (n node) child(key string) string {
 	switch {
-	case !plainKey.MatchString(key):
+	case !plainKey().MatchString(key):
 		return n.path + "[" + quote(key) + "]"
 	case n.path == "":
 		return key
@@ -286,8 +286,8 @@ func (d *decoder) boolean(n node) bool {
 }
 
 var (
-	decimal  = regexp.MustCompile(`^(0|[1-9][0-9]{0,17})$`)
-	fraction = regexp.MustCompile(`^(0|[1-9][0-9]{0,17})(\.[0-9]{1,9})?$`)
+	decimal  = pattern(`^(0|[1-9][0-9]{0,17})$`)
+	fraction = pattern(`^(0|[1-9][0-9]{0,17})(\.[0-9]{1,9})?$`)
 )
 
 // integer reads a whole number in decimal notation.
@@ -295,9 +295,9 @@ func (d *decoder) integer(n node, least, most, fallback int) int {
 	if !n.given() {
 		return fallback
 	}
-	i, err := strconv.Atoi(n.digits(decimal))
+	i, err := strconv.Atoi(n.digits(decimal()))
 	if err != nil || i < least || i > most {
-		d.wrongKind(n, fmt.Sprintf("a whole number from %d to %d", least, most), n.unquoteHint(decimal))
+		d.wrongKind(n, fmt.Sprintf("a whole number from %d to %d", least, most), n.unquoteHint(decimal()))
 		return 0
 	}
 	return i
@@ -308,9 +308,9 @@ func (d *decoder) number(n node, least, most, fallback float64) float64 {
 	if !n.given() {
 		return fallback
 	}
-	x, err := strconv.ParseFloat(n.digits(fraction), 64)
+	x, err := strconv.ParseFloat(n.digits(fraction()), 64)
 	if err != nil || x < least || x > most {
-		d.wrongKind(n, fmt.Sprintf("a number from %v to %v", least, most), n.unquoteHint(fraction))
+		d.wrongKind(n, fmt.Sprintf("a number from %v to %v", least, most), n.unquoteHint(fraction()))
 		return 0
 	}
 	return x
