@@ -6,7 +6,6 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -96,11 +95,16 @@ func (l *lockedBuffer) String() string {
 
 // newHome makes a home and starts serve in it, as an ordinary user.
 func newHome(t *testing.T) *home {
-	uid := os.Geteuid()
-	if uid == 0 {
-		uid = ordinaryUser
+	return newHomeOf(t, ordinary())
+}
+
+// ordinary is a user without any privilege: who runs the tests, unless that is
+// root.
+func ordinary() int {
+	if uid := os.Geteuid(); uid != 0 {
+		return uid
 	}
-	return newHomeOf(t, uid)
+	return ordinaryUser
 }
 
 // newRootHome does it as root, with a user id for each agent.
@@ -387,5 +391,3 @@ func manifest(name, rules string, more ...string) string {
 	}
 	return s
 }
-
-var _ = context.Background
