@@ -29,6 +29,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 
 	"ambit/internal/inside"
 	"ambit/sandbox"
@@ -160,7 +161,7 @@ func Prepare(_ context.Context, s *sandbox.Spec) error {
 	if err != nil {
 		return err
 	}
-	if err := writeAmbit(s, root); err != nil {
+	if err := writeAmbit(s); err != nil {
 		return err
 	}
 	spec := ociSpec(s, root, mounts)
@@ -221,7 +222,7 @@ func ociSpec(s *sandbox.Spec, root string, imageMounts []specs.Mount) *specs.Spe
 }
 
 // writeAmbit fills what is mounted at inside.Dir.
-func writeAmbit(s *sandbox.Spec, root string) error {
+func writeAmbit(s *sandbox.Spec) error {
 	dir := layout(s.Dir).ambit()
 	if err := installInit(filepath.Join(dir, "bin", "ambit")); err != nil {
 		return err
@@ -230,11 +231,7 @@ func writeAmbit(s *sandbox.Spec, root string) error {
 	if err != nil {
 		return fmt.Errorf("encoding init's configuration: %w", err)
 	}
-	roots, err := trustStore(s, root)
-	if err != nil {
-		return err
-	}
-	for name, content := range map[string]string{"init.json": string(config), "ca.pem": s.CA, "bundle.pem": roots + "\n" + s.CA} {
+	for name, content := range map[string]string{"init.json": string(config), "ca.pem": s.CA, "bundle.pem": trustStore(s) + "\n" + s.CA} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
 			return fmt.Errorf("writing %s for the computer: %w", name, err)
 		}
@@ -244,32 +241,39 @@ func writeAmbit(s *sandbox.Spec, root string) error {
 
 // trustStore is the image's own list of certificate authorities, or the host's
 // if it brings none.
-func trustStore(s *sandbox.Spec, root string) (string, error) {
-	var places []string
-	for _, p := range []string{"etc/ssl/certs/ca-certificates.crt", "etc/pki/tls/certs/ca-bundle.crt", "etc/ssl/cert.pem", "etc/ssl/ca-bundle.pem"} {
-		if s.Image != "host" {
-			places = append(places, p)
+func trustStore(s *sandbox.Spec) string {
+	switch {
+	case s.Image == "host":
+		return rootsIn("/")
+	case strings.HasPrefix(s.Image, "dir:"):
+		if roots := rootsIn(strings.TrimPrefix(s.Image, "dir:")); roots != "" {
+			return roots
 		}
-	}
-	if len(places) > 0 {
-		r, err := os.OpenRoot(root)
+	default:
+		dir, _, err := imageDir(s)
 		if err != nil {
-			return "", fmt.Errorf("opening the image: %w", err)
+			break
 		}
-		defer func() { _ = r.Close() }()
-		for _, p := range places {
-			if b, err := r.ReadFile(p); err == nil && len(b) > 0 && len(b) < 4<<20 {
-				return string(b), nil
-			}
+		if b, err := os.ReadFile(rootsFile(dir)); err == nil && len(b) > 0 {
+			return string(b)
 		}
 	}
-	return hostRoots(), nil
+	return rootsIn("/")
 }
 
-// hostRoots is the host's list of certificate authorities; "" if it has none.
-func hostRoots() string {
-	for _, p := range []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem"} {
-		if b, err := os.ReadFile(p); err == nil && len(b) > 0 {
+// maxRoots bounds a list of certificate authorities, in bytes.
+const maxRoots = 4 << 20
+
+// rootsIn is the list of certificate authorities of a root folder; "" if it has
+// none.
+func rootsIn(root string) string {
+	r, err := os.OpenRoot(root)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = r.Close() }()
+	for _, p := range trustStores {
+		if b, err := r.ReadFile("etc/" + p); err == nil && len(b) > 0 && len(b) < maxRoots {
 			return string(b)
 		}
 	}

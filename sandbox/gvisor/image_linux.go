@@ -23,13 +23,19 @@ import (
 // own ones of these names are not used.
 var ownDirs = []string{"ambit", "dev", "home", "proc", "run", "sys", "tmp", "workspace"}
 
-// etcFromHost is what `image: host` copies of the host's /etc: what programs
-// need to run, and nothing about people, keys or this machine.
+// etcMounted are folders of the host's /etc that `image: host` mounts, since
+// they have hundreds of small files, and etcFromHost is what it copies: what
+// programs need to run, and nothing about people, keys or this machine.
+var etcMounted = []string{"alternatives", "fonts"}
+
 var etcFromHost = []string{
-	"alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "fonts", "mime.types", "localtime", "protocols",
+	"ld.so.cache", "ld.so.conf", "ld.so.conf.d", "mime.types", "localtime", "protocols",
 	"services", "ssl/openssl.cnf", "chromium.d", "python3", "python3.11", "python3.12", "python3.13", "perl", "magic", "magic.mime",
 	"inputrc", "terminfo", "debian_version", "os-release", "nodejs", "npmrc",
 }
+
+// trustStores are where distributions keep their list of authorities, in /etc.
+var trustStores = []string{"ssl/certs/ca-certificates.crt", "pki/tls/certs/ca-bundle.crt", "ssl/cert.pem"}
 
 // prepareImage makes the computer's root and says what is mounted on it.
 func prepareImage(s *sandbox.Spec) ([]specs.Mount, string, error) {
@@ -97,7 +103,18 @@ func folderRoot(s *sandbox.Spec, from string, host bool) ([]specs.Mount, string,
 	if err := writeEtc(s, r, ".", accounts, group); err != nil {
 		return nil, "", err
 	}
-	mounts = append(mounts, specs.Mount{Destination: "/etc", Type: "bind", Source: l.etc(), Options: []string{"ro", "rbind", "nosuid", "nodev"}})
+	ro := []string{"ro", "rbind", "nosuid", "nodev"}
+	mounts = append(mounts, specs.Mount{Destination: "/etc", Type: "bind", Source: l.etc(), Options: ro})
+	for _, name := range etcMounted {
+		source := filepath.Join(from, "etc", name)
+		if st, err := os.Stat(source); !host || err != nil || !st.IsDir() {
+			continue
+		}
+		if err := mkdir(r, name); err != nil {
+			return nil, "", err
+		}
+		mounts = append(mounts, specs.Mount{Destination: "/etc/" + name, Type: "bind", Source: source, Options: ro})
+	}
 	return mounts, l.rootfs(), nil
 }
 
@@ -207,7 +224,6 @@ func copyEntry(src, dst string, e fs.DirEntry, left *int64) error {
 
 // writeEtc writes the files of /etc that Ambit decides; dir is /etc within r.
 func writeEtc(s *sandbox.Spec, r *os.Root, dir, passwd, group string) error {
-	roots := hostRoots() + "\n" + s.CA
 	policy, err := browserPolicy(s.CA)
 	if err != nil {
 		return err
@@ -220,9 +236,6 @@ func writeEtc(s *sandbox.Spec, r *os.Root, dir, passwd, group string) error {
 		"hostname":                               host + "\n",
 		"resolv.conf":                            "nameserver 127.0.0.1\noptions timeout:5 attempts:2\n",
 		"nsswitch.conf":                          "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
-		"ssl/certs/ca-certificates.crt":          roots,
-		"pki/tls/certs/ca-bundle.crt":            roots,
-		"ssl/cert.pem":                           roots,
 		"chromium/policies/managed/ambit.json":   policy,
 		"opt/chrome/policies/managed/ambit.json": policy,
 		"opt/chromium/policies/managed/ambit.json": policy,
@@ -236,6 +249,18 @@ func writeEtc(s *sandbox.Spec, r *os.Root, dir, passwd, group string) error {
 			return fmt.Errorf("writing /etc/%s: %w", name, err)
 		}
 		if err := r.WriteFile(p, []byte(content), 0o644); err != nil {
+			return fmt.Errorf("writing /etc/%s: %w", name, err)
+		}
+	}
+	for _, name := range trustStores {
+		p := filepath.Join(dir, name)
+		if err := mkdir(r, filepath.Dir(p)); err != nil {
+			return err
+		}
+		if err := r.RemoveAll(p); err != nil {
+			return fmt.Errorf("writing /etc/%s: %w", name, err)
+		}
+		if err := r.Symlink(inside.BundlePath, p); err != nil {
 			return fmt.Errorf("writing /etc/%s: %w", name, err)
 		}
 	}

@@ -48,6 +48,9 @@ func imageDir(s *sandbox.Spec) (string, name.Digest, error) {
 	return filepath.Join(layout(s.Dir).images(), strings.ReplaceAll(ref.DigestStr(), ":", "-")), ref, nil
 }
 
+// rootsFile keeps the certificate authorities that the image in dir came with.
+func rootsFile(dir string) string { return dir + ".roots" }
+
 func pulled(s *sandbox.Spec) (string, error) {
 	dir, _, err := imageDir(s)
 	if err != nil {
@@ -94,6 +97,10 @@ func Pull(ctx context.Context, s *sandbox.Spec) error {
 	if err != nil {
 		_ = removeTree(tmp)
 		return fmt.Errorf("unpacking %s: %w", s.Image, err)
+	}
+	// Every start puts our list where the image's is.
+	if err := os.WriteFile(rootsFile(dir), []byte(rootsIn(tmp)), 0o644); err != nil {
+		return fmt.Errorf("keeping the image's certificate authorities: %w", err)
 	}
 	if err := os.Rename(tmp, dir); err != nil {
 		return fmt.Errorf("finishing the image: %w", err)

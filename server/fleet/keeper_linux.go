@@ -33,19 +33,19 @@ type keeper struct {
 	live   atomic.Pointer[computer] // nil while no computer runs
 
 	// Owned by run's goroutine.
-	worker       *process
-	workerBorn   time.Time
-	workerRetry  <-chan time.Time
-	workerPause  backoff
-	computer     *computer
-	retry        <-chan time.Time
-	backoff      backoff
-	restarts     int
-	manifest     *manifest.Manifest
-	state        server.AgentStatus
-	watch        *time.Ticker
-	disk         diskWatch
-	shuttingDown bool
+	worker      *process
+	workerBorn  time.Time
+	workerRetry <-chan time.Time
+	workerPause backoff
+	computer    *computer
+	retry       <-chan time.Time
+	backoff     backoff
+	restarts    int
+	manifest    *manifest.Manifest
+	state       server.AgentStatus
+	watch       *time.Ticker
+	disk        diskWatch
+	swept       bool // no computer was left behind before this keeper's time
 }
 
 type ask struct {
@@ -215,7 +215,10 @@ func (k *keeper) startComputer(ctx context.Context, a agent.Agent, spec sandbox.
 	if err := k.record(ctx, ambit.KindAgentStart, fmt.Sprintf("image %s, manifest %d", spec.Image, a.Version)); err != nil {
 		return k.failed(err)
 	}
-	killStrays(spec.Dir, own.computer)
+	if !k.swept { // what an earlier control plane may have left
+		killStrays(spec.Dir, own.computer)
+		k.swept = true
+	}
 	if needsPull(&spec) {
 		if err := k.fleet.pull(ctx, &spec, own, k.id); err != nil {
 			return k.failed(err)
@@ -391,7 +394,7 @@ func (k *keeper) record(ctx context.Context, kind ambit.Kind, detail string) err
 
 // shutdown ends everything of the agent in good order.
 func (k *keeper) shutdown(ctx context.Context) error {
-	k.shuttingDown, k.retry, k.workerRetry = true, nil, nil
+	k.retry, k.workerRetry = nil, nil
 	if k.computer != nil {
 		k.stopComputer(ctx, "the control plane was stopped")
 	}
