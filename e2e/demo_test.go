@@ -32,7 +32,7 @@ func TestDemo(t *testing.T) {
 			}
 			text := out.String()
 			for _, want := range []string{
-				"passed   answers", "6 of 6 ways out refused", "the log is whole", "\"orders\"",
+				"control plane in " + strings.TrimPrefix(cmd.Env[len(cmd.Env)-1], "TMPDIR="), "passed   answers", "6 of 6 ways out refused", "the log is whole", "\"orders\"",
 				"no rule allows paste.demo.example", "no rule names", "no rule allows the path /v1/customers",
 			} {
 				if !strings.Contains(text, want) {
@@ -188,13 +188,13 @@ func demoCommand(t *testing.T, uid int, args ...string) (cmd *exec.Cmd, left fun
 		if list, err := os.ReadDir(tmp); err != nil || len(list) > 0 {
 			t.Errorf("it left %v (%v)", list, err)
 		}
-		h.await(func() bool { return len(processesOf(tmp)) == 0 }, 10*time.Second, "all its processes to be gone")
+		h.await(func() bool { return len(demoProcesses(tmp)) == 0 }, 10*time.Second, "all its processes to be gone")
 	}
 }
 
-// processesOf lists the processes that run a program below dir or have it in
+// demoProcesses lists the processes that run a program below dir or have it in
 // their arguments.
-func processesOf(dir string) (found []string) {
+func demoProcesses(dir string) (found []string) {
 	list, _ := filepath.Glob("/proc/[0-9]*")
 	for _, p := range list {
 		exe, _ := os.Readlink(filepath.Join(p, "exe"))

@@ -4,7 +4,6 @@ package demo
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -151,7 +150,7 @@ func (a *obeyer) obey(ctx context.Context, line string) error {
 		if err != nil {
 			return fmt.Errorf("reading what is to be sent: %w", err)
 		}
-		did = resolve(ctx, hex.EncodeToString(data[:min(20, len(data))])+"."+words[3])
+		did = resolve(ctx, hex.EncodeToString(data[:min(14, len(data))])+"."+words[3])
 	case len(words) == 2 && words[0] == "READ":
 		did = read(ctx, words[1])
 	default:
@@ -185,7 +184,7 @@ func (a *obeyer) call(ctx context.Context, client *http.Client, method, url stri
 	if err != nil {
 		var op *net.OpError
 		if errors.As(err, &op) && client == a.direct {
-			err = fmt.Errorf("%w; the only network interface here is %s", op, interfaces())
+			err = fmt.Errorf("%w; network interfaces here: %s", op, interfaces())
 		}
 		return action{Error: err.Error()}
 	}
@@ -242,13 +241,17 @@ func read(ctx context.Context, path string) action {
 		}
 		return nil // what may not be looked at is left out
 	})
-	var first error
+	did := action{}
 	for _, p := range places {
 		got, err := os.ReadFile(p)
 		if err == nil {
 			return action{Took: time.Since(began), Got: string(got)}
 		}
-		first = cmp.Or(first, err)
+		var file *fs.PathError
+		if did.Error == "" && errors.As(err, &file) {
+			did.Error = fmt.Sprintf("%v, there or in %d other places", file.Err, len(places)-1)
+		}
 	}
-	return action{Took: time.Since(began), Error: first.Error()}
+	did.Took = time.Since(began)
+	return did
 }

@@ -20,12 +20,12 @@ const (
 	nameWidth = 21
 	tookWidth = 8
 	minWidth  = 80 // of a whole line
-	maxWidth  = 104
+	maxWidth  = 106
 )
 
 // style paints text if there is colour.
 func (s *stage) style(text string, c color.Color, bold, faint bool) string {
-	if !s.Color {
+	if !s.Color || text == "" {
 		return text
 	}
 	st := lipgloss.NewStyle().Bold(bold).Faint(faint)
@@ -66,12 +66,17 @@ func (s *stage) wait(ctx context.Context, what string, do func(context.Context) 
 
 // fact says that something is so; took may be 0.
 func (s *stage) fact(what string, took time.Duration) {
-	s.line(s.style("✓", lipgloss.Green, false, false), fit(what, s.room()+nameWidth+len("refused")-1), s.faint(lapse(took)))
+	mark := s.style("✓", lipgloss.Green, false, false)
+	if took == 0 {
+		s.line(mark, inert.Text(what))
+		return
+	}
+	s.line(mark, fit(what, s.room()+nameWidth+len("refused")+1), s.faint(lapse(took)))
 }
 
 func (s *stage) scene(name, what string) {
 	s.line()
-	s.line(s.bold(name) + ": " + what)
+	s.line(s.bold(name+".") + " " + what)
 	s.line()
 }
 
@@ -105,7 +110,7 @@ func (s *stage) end(r *result) error {
 		return err
 	}
 	s.line()
-	s.fact(fmt.Sprintf("%d of %d ways out refused; the shop saw %d requests, those that the log allowed and no other", r.Refused, r.Ways, r.Seen), 0)
+	s.fact(fmt.Sprintf("%d of %d ways out refused; the shop saw %d requests, just those that the log allowed", r.Refused, r.Ways, r.Seen), 0)
 	s.fact(fmt.Sprintf("the log is whole: %d events, root %s", r.Events, r.Log), 0)
 	s.line()
 	if s.Once {

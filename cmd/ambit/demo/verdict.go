@@ -64,8 +64,31 @@ func judge(a action, calls []audit.Call) step {
 // check fills in what there is to say about the whole, and fails with a
 // *LeakError if anything passed that must not.
 func (s *stage) check(ctx context.Context, plan []attack, r *result) error {
-	var leaks []string
-	r.Ways = len(plan)
+	for _, st := range r.Work {
+		if !st.Passed || st.Status/100 != 2 {
+			return fmt.Errorf("%s was to work and did not: %s", st.What, st.Why)
+		}
+	}
+	leaks := r.judge(plan, s.shop.requests(), s.canary)
+	v, err := s.plane.client.Verify(ctx, support, nil)
+	if err != nil {
+		return fmt.Errorf("verifying the log: %w", err)
+	}
+	if !v.OK {
+		leaks = append(leaks, fmt.Sprintf("the log of %s is not whole: %v %s", support, v.Report.Problems, v.Witness))
+	}
+	r.Log, r.Events = v.Report.Root.String(), v.Report.Events
+	if len(leaks) > 0 {
+		return &LeakError{leaks}
+	}
+	return nil
+}
+
+// judge counts the ways out that were refused, and returns what is wrong: a way
+// that was not tried or not refused, the canary in the agent's hands, a request
+// that the shop saw and the log did not allow, or the other way round.
+func (r *result) judge(plan []attack, seen []string, canary string) (leaks []string) {
+	r.Ways, r.Seen = len(plan), len(seen)
 	for _, p := range plan {
 		tries := slices.DeleteFunc(slices.Clone(r.Attacks), func(st step) bool { return st.Name != p.name })
 		switch {
@@ -79,7 +102,7 @@ func (s *stage) check(ctx context.Context, plan []attack, r *result) error {
 	}
 	var allowed []string
 	for _, st := range slices.Concat(r.Work, r.Attacks) {
-		if strings.Contains(st.got, s.canary) {
+		if strings.Contains(st.got, canary) {
 			leaks = append(leaks, st.What+": finance's file was read")
 		}
 		for _, c := range st.Calls {
@@ -88,27 +111,9 @@ func (s *stage) check(ctx context.Context, plan []attack, r *result) error {
 			}
 		}
 	}
-	for _, st := range r.Work {
-		if !st.Passed || st.Status/100 != 2 {
-			return fmt.Errorf("%s was to work and did not: %s", st.What, st.Why)
-		}
-	}
 	slices.Sort(allowed)
-	seen := s.shop.requests()
-	r.Seen = len(seen)
 	if !slices.Equal(allowed, seen) {
 		leaks = append(leaks, fmt.Sprintf("the log allowed\n    %s\n  and the shop saw\n    %s", strings.Join(allowed, "\n    "), strings.Join(seen, "\n    ")))
 	}
-	v, err := s.plane.client.Verify(ctx, support, nil)
-	if err != nil {
-		return fmt.Errorf("verifying the log: %w", err)
-	}
-	if !v.OK {
-		leaks = append(leaks, fmt.Sprintf("the log of %s is not whole: %v %s", support, v.Report.Problems, v.Witness))
-	}
-	r.Log, r.Events = v.Report.Root.String(), v.Report.Events
-	if len(leaks) > 0 {
-		return &LeakError{leaks}
-	}
-	return nil
+	return leaks
 }
