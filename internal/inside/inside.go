@@ -21,6 +21,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -62,6 +63,8 @@ func Main(args []string) int {
 			return runInit()
 		case "intent":
 			return runIntent(args[1:])
+		case "end":
+			return runEnd(args[1:])
 		case "help", "--help", "-h":
 			fmt.Print(usage)
 			return 0
@@ -156,6 +159,19 @@ func runIntent(args []string) int {
 	err = syscall.Exec(path, args[2:], env)
 	fmt.Fprintf(os.Stderr, "ambit intent: starting %s: %v\n", path, err)
 	return 126
+}
+
+// runEnd ends a process group; the control plane runs it, as the agent's user,
+// when the person who had a program run has gone.
+func runEnd(args []string) int {
+	if len(args) != 1 {
+		return 2
+	}
+	group, err := strconv.Atoi(args[0])
+	if err != nil || group <= 1 || syscall.Kill(-group, syscall.SIGKILL) != nil {
+		return 1
+	}
+	return 0
 }
 
 // header writes the first line of a connection to the gate.

@@ -78,7 +78,7 @@ func RunArgs(dir string) []string {
 
 // ExecArgs is the argument vector that runs another process in the computer;
 // process is a file or /proc/self/fd/N that has its specs.Process as JSON. Once
-// it runs, pidFile has its process id inside.
+// it runs, pidFile has its process id inside; "" is for no file.
 func ExecArgs(dir, process, pidFile string) []string {
 	return append(append([]string{"runsc"}, globalFlags(dir)...),
 		"exec", "--process="+process, "--internal-pid-file="+pidFile, id)

@@ -24,6 +24,7 @@ import (
 	"ambit/server"
 
 	"github.com/creack/pty"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // Exec implements server.Runner: gVisor's own exec command, as the agent's
@@ -64,51 +65,75 @@ func (e *execution) run(ctx context.Context) (int, error) {
 	if e.spec.TTY {
 		env = inside.Merge(env, "TERM=xterm-256color")
 	}
-	process, err := json.Marshal(gvisor.Process(&e.computer.spec, e.spec.Argv, env, e.spec.Dir, e.spec.TTY))
-	if err != nil {
+	e.pidFile = filepath.Join(e.computer.spec.Dir, "exec-"+strconv.FormatInt(time.Now().UnixNano(), 36)+".pid")
+	defer func() { _ = os.Remove(e.pidFile) }()
+	var err error
+	process := gvisor.Process(&e.computer.spec, e.spec.Argv, env, e.spec.Dir, e.spec.TTY)
+	if e.cmd, err = e.fleet.execCommand(e.computer, process, e.pidFile); err != nil {
 		return 0, err
+	}
+	if e.spec.TTY {
+		return e.withTerminal(ctx)
+	}
+	return e.withPipes(ctx)
+}
+
+// execCommand is gVisor's exec of a process, which it reads from a pipe. The
+// caller starts it with startExec.
+func (f *Fleet) execCommand(c *computer, p *specs.Process, pidFile string) (*exec.Cmd, error) {
+	process, err := json.Marshal(p)
+	if err != nil {
+		return nil, err
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if os.Geteuid() == 0 { // it is opened again by its name in /proc
-		if err := r.Chown(e.computer.owner.computer, e.computer.owner.group); err != nil {
-			return 0, errors.Join(err, r.Close(), w.Close())
+		if err := r.Chown(c.owner.computer, c.owner.group); err != nil {
+			return nil, errors.Join(err, r.Close(), w.Close())
 		}
 	}
-	dir := e.computer.spec.Dir
-	e.pidFile = filepath.Join(dir, "exec-"+strconv.FormatInt(time.Now().UnixNano(), 36)+".pid")
-	defer func() { _ = os.Remove(e.pidFile) }()
-	e.cmd = e.fleet.command(e.computer.owner.computer, e.computer.owner.group, gvisor.ExecArgs(dir, "/proc/self/fd/3", e.pidFile)...)
-	e.cmd.ExtraFiles = []*os.File{r}
-	e.fleet.wg.Go(func() { // ends when the child has read it or is gone
+	cmd := f.command(c.owner.computer, c.owner.group, gvisor.ExecArgs(c.spec.Dir, "/proc/self/fd/3", pidFile)...)
+	cmd.ExtraFiles = []*os.File{r}
+	f.wg.Go(func() { // ends when the child has read it or is gone
 		_, _ = w.Write(process)
 		_ = w.Close()
 	})
-	if e.spec.TTY {
-		return e.withTerminal(ctx, r)
-	}
-	return e.withPipes(ctx, r)
+	return cmd, nil
 }
 
-func (e *execution) withPipes(ctx context.Context, processPipe *os.File) (int, error) {
+// startExec starts what execCommand made, and lets go of what only the child
+// needs.
+func startExec(cmd *exec.Cmd, more ...*os.File) error {
+	err := cmd.Start()
+	for _, file := range append(more, cmd.ExtraFiles...) {
+		_ = file.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("running gVisor's exec: %w", err)
+	}
+	return nil
+}
+
+func (e *execution) withPipes(ctx context.Context) (int, error) {
 	stdin, err := e.cmd.StdinPipe()
 	if err != nil {
 		return 0, err
 	}
-	stdout, err := e.cmd.StdoutPipe()
+	stdout, outEnd, err := os.Pipe()
 	if err != nil {
 		return 0, err
 	}
-	stderr, err := e.cmd.StderrPipe()
+	defer func() { _ = stdout.Close() }()
+	stderr, errEnd, err := os.Pipe()
 	if err != nil {
-		return 0, err
+		return 0, errors.Join(err, outEnd.Close())
 	}
-	err = e.cmd.Start()
-	_ = processPipe.Close()
-	if err != nil {
-		return 0, fmt.Errorf("running gVisor's exec: %w", err)
+	defer func() { _ = stderr.Close() }()
+	e.cmd.Stdout, e.cmd.Stderr = outEnd, errEnd
+	if err := startExec(e.cmd, outEnd, errEnd); err != nil {
+		return 0, err
 	}
 	defer e.endWith(ctx)()
 	go func() { // ends with the asker's stream, which the server closes
@@ -117,15 +142,52 @@ func (e *execution) withPipes(ctx context.Context, processPipe *os.File) (int, e
 		}
 		_ = stdin.Close()
 	}()
-	var out sync.WaitGroup
 	said := &startupText{e: e, to: e.std.Stderr}
-	out.Go(func() { _, _ = io.Copy(e.std.Stdout, stdout) })
-	out.Go(func() { _, _ = io.Copy(said, stderr) })
-	out.Wait()
-	return e.result(ctx, said)
+	err = e.await(func(ended context.Context) { carry(ended, e.std.Stdout, stdout) }, func(ended context.Context) { carry(ended, said, stderr) })
+	return e.result(ctx, said, err)
 }
 
-func (e *execution) withTerminal(ctx context.Context, processPipe *os.File) (int, error) {
+// await waits for gVisor's exec, which ends with the program, and for those who
+// carry what the program has written.
+func (e *execution) await(carriers ...func(ended context.Context)) error {
+	ended, end := context.WithCancel(context.Background())
+	defer end()
+	var out sync.WaitGroup
+	for _, f := range carriers {
+		out.Go(func() { f(ended) })
+	}
+	err := e.cmd.Wait()
+	end()
+	out.Wait()
+	return err
+}
+
+// quiet is how long nothing more must come from a program that has ended.
+const quiet = 100 * time.Millisecond
+
+// carry copies r to w until its end, or until the program has ended and nothing
+// more is there: what it left running may keep its end of r open for ever.
+func carry(ended context.Context, w io.Writer, r *os.File) {
+	stop := context.AfterFunc(ended, func() { _ = r.SetReadDeadline(time.Now()) })
+	defer stop()
+	buf := make([]byte, 32<<10)
+	for over := false; ; {
+		n, err := r.Read(buf)
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil && (over || !errors.Is(err, os.ErrDeadlineExceeded)) {
+			return
+		}
+		if over = over || err != nil; over {
+			_ = r.SetReadDeadline(time.Now().Add(quiet))
+		}
+	}
+}
+
+func (e *execution) withTerminal(ctx context.Context) (int, error) {
 	master, slave, err := pty.Open()
 	if err != nil {
 		return 0, fmt.Errorf("opening a terminal: %w", err)
@@ -139,10 +201,8 @@ func (e *execution) withTerminal(ctx context.Context, processPipe *os.File) (int
 	}
 	e.cmd.Stdin, e.cmd.Stdout, e.cmd.Stderr = slave, slave, slave
 	e.cmd.SysProcAttr.Setctty = true
-	err = e.cmd.Start()
-	_, _ = slave.Close(), processPipe.Close()
-	if err != nil {
-		return 0, fmt.Errorf("running gVisor's exec: %w", err)
+	if err := startExec(e.cmd, slave); err != nil {
+		return 0, err
 	}
 	defer e.endWith(ctx)()
 	go func() { _, _ = io.Copy(master, e.std.Stdin) }() // ends when master is closed
@@ -154,20 +214,35 @@ func (e *execution) withTerminal(ctx context.Context, processPipe *os.File) (int
 		}()
 	}
 	said := &startupText{e: e, to: e.std.Stdout}
-	_, _ = io.Copy(said, master) // EIO at its end
-	return e.result(ctx, said)
+	err = e.await(func(ended context.Context) { carry(ended, said, master) }) // EIO at its end
+	return e.result(ctx, said, err)
 }
 
-// endWith ends the program when ctx ends.
+// endWith ends the program, and what it has started in its process group, when
+// ctx ends.
 func (e *execution) endWith(ctx context.Context) (release func()) {
 	stop := context.AfterFunc(ctx, func() {
 		if pid, ok := e.pid(); ok {
+			e.endGroup(pid)
 			args := gvisor.KillProcessArgs(e.computer.spec.Dir, pid, "KILL")
 			_ = e.fleet.command(e.computer.owner.computer, e.computer.owner.group, args...).Run()
 		}
 		_ = e.cmd.Process.Kill()
 	})
 	return func() { stop() }
+}
+
+// endGroup lets a program of ours inside end the process group, which gVisor's
+// own command cannot.
+func (e *execution) endGroup(pid int) {
+	argv := []string{inside.BinDir + "/ambit", "end", strconv.Itoa(pid)}
+	cmd, err := e.fleet.execCommand(e.computer, gvisor.Process(&e.computer.spec, argv, e.computer.spec.Environ(), "/", false), "")
+	if err != nil {
+		return
+	}
+	if err := startExec(cmd); err == nil {
+		_ = cmd.Wait()
+	}
 }
 
 // pid is the program's process id inside; !ok until it runs.
@@ -188,8 +263,8 @@ func (e *execution) pid() (int, bool) {
 // gvisorFailure is what gVisor's exec ends with when the program did not run.
 const gvisorFailure = 128
 
-func (e *execution) result(ctx context.Context, said *startupText) (int, error) {
-	err := e.cmd.Wait()
+// result is how the program ended; err is what waiting for it returned.
+func (e *execution) result(ctx context.Context, said *startupText, err error) (int, error) {
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
