@@ -38,7 +38,7 @@ func (l *lab) newBare(ctx context.Context, name string, like control.Layout, arg
 	}
 	b := &bare{lab: l, layout: control.Layout(dir)}
 	for _, d := range []string{b.layout.Computer(), b.layout.Home(), b.layout.Workspace()} {
-		if err := os.Mkdir(d, 0o755); err != nil {
+		if _, err := l.folder(filepath.Join(name, filepath.Base(d)), 0o755); err != nil {
 			return nil, err
 		}
 	}
@@ -47,9 +47,6 @@ func (l *lab) newBare(ctx context.Context, name string, like control.Layout, arg
 		filepath.Join(from, "etc"), filepath.Join(from, "ambit"), b.layout.Computer())
 	if out, err := cp.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("copying the bundle: %w: %s", err, out)
-	}
-	if err := b.chown(); err != nil {
-		return nil, err
 	}
 	config := filepath.Join(b.layout.Computer(), "bundle", "config.json")
 	text, err := os.ReadFile(config)
@@ -68,16 +65,6 @@ func (l *lab) newBare(ctx context.Context, name string, like control.Layout, arg
 	return b, writeJSON(config, b.spec)
 }
 
-// chown gives the folder to the ordinary user.
-func (b *bare) chown() error {
-	return filepath.WalkDir(string(b.layout), func(p string, _ os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return os.Lchown(p, b.lab.uid, b.lab.gid())
-	})
-}
-
 // program is a process like p that runs argv as Ambit runs an agent's program.
 func program(p *specs.Process, argv []string) *specs.Process {
 	q := *p
@@ -91,7 +78,7 @@ func writeJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, text, 0o644) //nolint:gosec // the ordinary user reads it
+	return os.WriteFile(path, text, 0o644)
 }
 
 // start runs the computer and returns once gVisor says that it does.

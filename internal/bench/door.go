@@ -51,13 +51,7 @@ func (d *door) open(ctx context.Context) (*session, error) {
 		_ = c.SetDeadline(deadline)
 	}
 	host, _, _ := strings.Cut(d.authority, ":")
-	_, err = fmt.Fprintf(c, "%sCONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", d.preface, d.authority, d.authority)
-	if err == nil {
-		var res *http.Response
-		if res, err = http.ReadResponse(bufio.NewReader(c), &http.Request{Method: http.MethodConnect}); err == nil && res.StatusCode != http.StatusOK {
-			err = errors.New("CONNECT was answered " + res.Status)
-		}
-	}
+	err = d.tunnel(c)
 	t := tls.Client(c, &tls.Config{ServerName: host, RootCAs: d.roots, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12})
 	if err == nil {
 		err = t.HandshakeContext(ctx)
@@ -68,6 +62,23 @@ func (d *door) open(ctx context.Context) (*session, error) {
 	}
 	request := "GET " + order + "?expand=lines HTTP/1.1\r\nHost: " + d.authority + "\r\nUser-Agent: bench/1\r\nAccept: application/json\r\nAuthorization: Bearer reference\r\n\r\n"
 	return &session{conn: t, r: bufio.NewReaderSize(t, 8<<10), request: []byte(request)}, nil
+}
+
+// tunnel asks for a connection to the upstream.
+func (d *door) tunnel(c net.Conn) error {
+	if _, err := fmt.Fprintf(c, "%sCONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", d.preface, d.authority, d.authority); err != nil {
+		return err
+	}
+	res, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: http.MethodConnect})
+	if err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusOK {
+		defer func() { _ = res.Body.Close() }()
+		why, _ := io.ReadAll(io.LimitReader(res.Body, 4<<10))
+		return fmt.Errorf("CONNECT was answered %s: %s", res.Status, why)
+	}
+	return res.Body.Close()
 }
 
 // get makes one request, with as little work as possible.

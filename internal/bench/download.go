@@ -33,7 +33,7 @@ func downloads(ctx context.Context, l *lab) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(b.layout.Workspace(), "up.pem"), []byte(u.CA), 0o644); err != nil { //nolint:gosec // a certificate
+	if err := os.WriteFile(filepath.Join(b.layout.Workspace(), "up.pem"), []byte(u.CA), 0o644); err != nil {
 		return nil, err
 	}
 	if err := b.start(ctx); err != nil {

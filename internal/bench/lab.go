@@ -45,7 +45,7 @@ func newLab(ctx context.Context, quick bool, say func(string, ...any)) (_ *lab, 
 			l.close()
 		}
 	}()
-	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(filepath.Dir(l.bin), 0o755)); err != nil { //nolint:gosec // the ordinary user passes through
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(filepath.Dir(l.bin), 0o755)); err != nil {
 		return nil, err
 	}
 	if err := l.install(ctx); err != nil {

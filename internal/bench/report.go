@@ -19,19 +19,19 @@ import (
 
 // row is one line of the table.
 type row struct {
-	Figure    string  `json:"figure"`
-	Unit      string  `json:"unit,omitempty"`      // of Ours and Reference
-	Ours      float64 `json:"ours"`                //
-	Reference float64 `json:"reference,omitempty"` // 0: there is none
-	Ratio     float64 `json:"ratio,omitempty"`     // ours to reference; 0: there is none
-	Target    string  `json:"target,omitempty"`
-	Verdict   string  `json:"verdict,omitempty"` // "met", "missed", "not measured"; "" without a target
-	Note      string  `json:"note,omitempty"`
+	Figure    string   `json:"figure"`
+	Unit      string   `json:"unit,omitempty"` // of Ours and Reference
+	Ours      float64  `json:"ours"`
+	Reference *float64 `json:"reference,omitempty"` // nil: there is none
+	Ratio     float64  `json:"ratio,omitempty"`     // ours to reference; 0: there is none
+	Target    string   `json:"target,omitempty"`
+	Verdict   string   `json:"verdict,omitempty"` // "met", "missed", "not measured"; "" without a target
+	Note      string   `json:"note,omitempty"`
 }
 
 // compare makes a row of two values.
 func compare(figure, unit string, ours, reference float64) row {
-	r := row{Figure: figure, Unit: unit, Ours: ours, Reference: reference}
+	r := row{Figure: figure, Unit: unit, Ours: ours, Reference: &reference}
 	if reference != 0 {
 		r.Ratio = ours / reference
 	}
@@ -46,9 +46,8 @@ func (r row) judged(target string, met bool) row {
 	return r
 }
 
-// The kinds of targets.
 func (r row) ratioAtMost(v float64) row {
-	return r.judged("ratio ≤ "+number(v), r.Ratio <= v)
+	return r.judged("ratio ≤ "+number(v), r.Ratio > 0 && r.Ratio <= v)
 }
 
 func (r row) ratioAtLeast(v float64) row {
@@ -60,7 +59,7 @@ func (r row) atMost(v float64) row {
 }
 
 func (r row) moreByAtMost(v float64) row {
-	return r.judged("≤ "+number(v)+" "+r.Unit+" more", r.Ours-r.Reference <= v)
+	return r.judged("≤ "+number(v)+" "+r.Unit+" more", r.Reference != nil && r.Ours-*r.Reference <= v)
 }
 
 func (r row) noted(format string, args ...any) row {
@@ -87,8 +86,8 @@ func (r row) cells() []string {
 		return number(v) + " " + r.Unit
 	}
 	c := []string{r.Figure, value(r.Ours), "", "", r.Target, r.Verdict, r.Note}
-	if r.Reference != 0 {
-		c[2] = value(r.Reference)
+	if r.Reference != nil {
+		c[2] = value(*r.Reference)
 	}
 	if r.Ratio != 0 {
 		c[3] = strconv.FormatFloat(r.Ratio, 'f', 2, 64)

@@ -21,7 +21,7 @@ func (l *lab) upstream(ctx context.Context) (*helper, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the ordinary user passes through
+	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, "", err
 	}
 	u, err := startRole(ctx, "role-upstream", setup{Socket: filepath.Join(dir, "up.sock")})
@@ -99,7 +99,9 @@ func (d duel) row(figure, unit string, value func(sample) float64) row {
 		ours, reference = append(ours, a), append(reference, b)
 		ratios = append(ratios, a/max(b, 1e-9))
 	}
-	return row{Figure: figure, Unit: unit, Ours: median(ours), Reference: median(reference), Ratio: median(ratios)}
+	r := compare(figure, unit, median(ours), median(reference))
+	r.Ratio = median(ratios)
+	return r
 }
 
 func rate(s sample) float64    { return s.rate }

@@ -77,7 +77,7 @@ func listenUnix(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l, os.Chmod(path, 0o666) //nolint:gosec // it has nothing to guard
+	return l, os.Chmod(path, 0o666)
 }
 
 // selfSigned makes a certificate (ECDSA P-256, as the gate's) that is its own
