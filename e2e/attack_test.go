@@ -87,6 +87,13 @@ func (h *home) attackEach(agent string, questions map[string][]string) []attempt
 	return list
 }
 
+// attackRaw sends bytes to an address inside and returns what came back.
+func (h *home) attackRaw(agent, addr, bytes string) string {
+	h.t.Helper()
+	r, _ := h.tryWith([]byte(bytes), "exec", agent, "--", "/workspace/attacker", "raw", addr)
+	return r.stdout
+}
+
 func attempts(t *testing.T, out string) []attempt {
 	t.Helper()
 	var list []attempt

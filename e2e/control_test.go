@@ -106,7 +106,7 @@ func TestC1OtherAgentsOnTheHost(t *testing.T) {
 	}
 	// Nor the memory, the descriptors or the environment of any process of ours.
 	var files []string
-	for _, pid := range processesOf(t, h.dir) {
+	for _, pid := range ambitProcesses(t, h.dir) {
 		if uid, _ := ownerOf(t, fmt.Sprintf("/proc/%d", pid)); uid == computerA {
 			continue
 		}
@@ -121,9 +121,9 @@ func TestC1OtherAgentsOnTheHost(t *testing.T) {
 	}
 }
 
-// processesOf are the processes that run a home's own program, which is every
+// ambitProcesses are the processes that run a home's own program, which is every
 // one of its agents', and its serve.
-func processesOf(t *testing.T, dir string) (pids []int) {
+func ambitProcesses(t *testing.T, dir string) (pids []int) {
 	t.Helper()
 	list, err := filepath.Glob("/proc/[0-9]*/exe")
 	if err != nil {
