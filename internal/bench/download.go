@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -39,22 +40,36 @@ func downloads(ctx context.Context, l *lab) ([]row, error) {
 	if err := b.start(ctx); err != nil {
 		return nil, err
 	}
-	curl := func(more ...string) []string {
-		return append([]string{"curl", "-sS", "--fail", "-o", "/dev/null", "-w", "%{size_download} %{time_total}", "https://" + authority(u) + blob}, more...)
+	var rows []row
+	for _, version := range []struct{ name, flag string }{{"HTTP/2", "--http2"}, {"HTTP/1.1", "--http1.1"}} {
+		l.say("download: %s", version.name)
+		more, err := l.download(ctx, h, b, version.name, []string{
+			"curl", "-sS", "--fail", version.flag, "-o", "/dev/null", "-w", "%{size_download} %{time_total}", "https://" + authority(u) + blob,
+		})
+		if err != nil {
+			return rows, fmt.Errorf("downloading with %s: %w", version.name, err)
+		}
+		rows = append(rows, more...)
 	}
+	return rows, b.end()
+}
+
+// download runs curl in both computers, in turn.
+func (l *lab) download(ctx context.Context, h *home, b *bare, version string, curl []string) ([]row, error) {
+	straight := []string{"--unix-socket", inside.Dir + "/gate/up.sock", "--cacert", inside.Workspace + "/up.pem", "--noproxy", "*"}
 	ways := []func() (string, error){
-		func() (string, error) { return h.exec(ctx, "bench", curl()...) },
-		func() (string, error) { return h.exec(ctx, "bench", curl("--noproxy", "*")...) },
+		func() (string, error) { return h.exec(ctx, "bench", curl...) },
 		func() (string, error) {
-			return b.exec(ctx, curl("--unix-socket", inside.Dir+"/gate/up.sock", "--cacert", inside.Workspace+"/up.pem", "--noproxy", "*")...)
+			return h.exec(ctx, "bench", slices.Concat(curl, []string{"--noproxy", "*"})...)
 		},
+		func() (string, error) { return b.exec(ctx, slices.Concat(curl, straight)...) },
 	}
 	speeds := make([][]float64, len(ways))
 	for round := range pick(l, 5, 2) + 1 {
 		for i, way := range ways {
 			said, err := way()
 			if err != nil {
-				return nil, fmt.Errorf("downloading: %w", err)
+				return nil, err
 			}
 			speed, err := speedOf(said)
 			if err != nil {
@@ -67,9 +82,9 @@ func downloads(ctx context.Context, l *lab) ([]row, error) {
 	}
 	reference := median(speeds[2])
 	return []row{
-		compare("download 100 MiB, proxy variable", "MiB/s", median(speeds[0]), reference).ratioAtLeast(0.9).noted("medians of %d", len(speeds[0])),
-		compare("download 100 MiB, transparent", "MiB/s", median(speeds[1]), reference).ratioAtLeast(0.9),
-	}, b.end()
+		compare("download, "+version+", proxy variable", "MiB/s", median(speeds[0]), reference).ratioAtLeast(0.9).noted("medians of %d", len(speeds[0])),
+		compare("download, "+version+", transparent", "MiB/s", median(speeds[1]), reference).ratioAtLeast(0.9),
+	}, nil
 }
 
 // speedOf reads curl's size and time, and returns MiB/s.
