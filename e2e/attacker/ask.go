@@ -191,8 +191,9 @@ func files(paths []string) {
 	}
 }
 
-// get makes N requests through the proxy, each with its number in the query, and
-// prints the number of each that was answered; with N of 0 it goes on for ever.
+// get makes N requests through the proxy, each with a number of its own in the
+// query, and says of each whether it was answered; with N of 0 it goes on for
+// ever.
 func get(args []string) error {
 	if len(args) != 2 {
 		return errors.New("get needs a number and a URL")
@@ -205,17 +206,24 @@ func get(args []string) error {
 		Proxy:           http.ProxyURL(&url.URL{Scheme: "http", Host: "127.0.0.1:3128"}),
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // it does not care whom it talks to
 	}}
+	run := strconv.FormatInt(time.Now().UnixNano(), 36)
 	for i := 0; n == 0 || i < n; i++ {
-		res, err := client.Get(args[1] + "?n=" + strconv.Itoa(i))
-		if err != nil {
-			time.Sleep(5 * time.Millisecond) // the gate is away: as a program would, try on
-			continue
-		}
-		_, err = io.Copy(io.Discard, res.Body)
-		_ = res.Body.Close()
-		if err == nil && res.StatusCode == http.StatusOK {
-			say(strconv.Itoa(i), true, "")
-		}
+		id := run + "-" + strconv.Itoa(i)
+		report(id, getOne(client, args[1]+"?n="+id))
+		time.Sleep(5 * time.Millisecond)
 	}
 	return nil
+}
+
+func getOne(client *http.Client, to string) error {
+	res, err := client.Post(to, "text/plain", nil) // unlike a GET it is never sent again by the client
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, res.Body)
+	_ = res.Body.Close()
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = errors.New(res.Status)
+	}
+	return err
 }
