@@ -28,6 +28,10 @@ const (
 	// flushAfter is how long a recorded event may wait for an append to share
 	// a commit with.
 	flushAfter = 250 * time.Millisecond
+	// gatherFor is how long a commit waits for company when the last one had
+	// some: under load fewer commits cost less, and somebody who appends alone
+	// never waits.
+	gatherFor = 200 * time.Microsecond
 	// retryAfter is how often recorded events are tried again while the
 	// database cannot be written.
 	retryAfter = time.Second
@@ -55,6 +59,7 @@ type writer struct {
 	state   *state  // nil: to be loaded again, because a commit failed
 	batch   []*item // events that a failed commit left first, in order
 	failing bool    // the last commit failed
+	company int     // how many waited for the last commit together
 
 	args                []any
 	plain, leaf         []byte
@@ -209,33 +214,24 @@ func (l *Log) gather() wake {
 	if len(w.batch) > 0 {
 		arm(retryAfter)
 	}
-	waiting, yielded := false, false
+	waiting := 0
 	for {
 		queue := l.queue
 		if len(w.batch) >= maxBatch {
-			if !w.failing || waiting {
+			if !w.failing || waiting > 0 {
 				return forWaiter
 			}
 			queue = nil // full of events that cannot be written: callers wait
 		}
-		if waiting {
-			select {
-			case it := <-queue:
-				w.batch = append(w.batch, it)
-				continue
-			default:
-			}
-			if yielded {
-				return forWaiter
-			}
-			yielded = true
-			runtime.Gosched() // whom the last commit woke may have something: one fsync for all
-			continue
+		if waiting > 0 {
+			return l.gatherMore(waiting)
 		}
 		select {
 		case it := <-queue:
 			w.batch = append(w.batch, it)
-			waiting = it.done != nil
+			if it.done != nil {
+				waiting++
+			}
 			arm(flushAfter)
 		case <-expired:
 			return forFlush
@@ -243,6 +239,51 @@ func (l *Log) gather() wake {
 			return l.drain()
 		}
 	}
+}
+
+// gatherMore lets others join those who wait already, so that one fsync is for
+// all: whoever is queued, and for a moment as many as came together last time.
+func (l *Log) gatherMore(waiting int) wake {
+	w := &l.w
+	expected := w.company
+	var late <-chan time.Time
+	for yielded := false; len(w.batch) < maxBatch; {
+		select {
+		case it := <-l.queue:
+			w.batch = append(w.batch, it)
+			if it.done != nil {
+				waiting++
+			}
+			continue
+		default:
+		}
+		if !yielded {
+			yielded = true
+			runtime.Gosched() // whom the last commit woke may have something
+			continue
+		}
+		if waiting >= expected {
+			break
+		}
+		if late == nil {
+			timer := time.NewTimer(gatherFor)
+			defer timer.Stop()
+			late = timer.C
+		}
+		select {
+		case it := <-l.queue:
+			w.batch = append(w.batch, it)
+			if it.done != nil {
+				waiting++
+			}
+			continue
+		case <-late:
+		case <-l.closing:
+		}
+		break
+	}
+	w.company = max(waiting, w.company*3/4)
+	return forWaiter
 }
 
 // drain takes everything that was queued before the log was closed.
@@ -369,6 +410,7 @@ func (l *Log) head() (Head, error) {
 var (
 	insertOne  = "INSERT INTO audit_event (" + rowColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?)"
 	insertMany = insertOne + strings.Repeat(", (?, ?, ?, ?, ?, ?, ?)", insertRows-1)
+	insertFew  = insertOne + strings.Repeat(", (?, ?, ?, ?, ?, ?, ?)", insertRows/4-1)
 )
 
 // insert adds the batch's events to the tree and to the transaction.
@@ -390,10 +432,15 @@ func (l *Log) insert(ctx context.Context, tx *sqldb.Tx) error {
 			w.args = w.args[:0]
 		}
 	}
-	for i := 0; i < len(w.args); i += columns {
-		if _, err := tx.Exec(ctx, insertOne, w.args[i:i+columns]...); err != nil {
+	for rest := w.args; len(rest) > 0; {
+		query, n := insertOne, columns
+		if few := insertRows / 4 * columns; len(rest) >= few {
+			query, n = insertFew, few
+		}
+		if _, err := tx.Exec(ctx, query, rest[:n]...); err != nil {
 			return err
 		}
+		rest = rest[n:]
 	}
 	return nil
 }

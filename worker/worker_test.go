@@ -26,7 +26,7 @@ import (
 
 // newWorker is a worker with a real log, book of alerts and policy, without the
 // confinement, which would hold the test itself.
-func newWorker(t *testing.T, source string) *Worker {
+func newWorker(t testing.TB, source string) *Worker {
 	t.Helper()
 	db, err := sqldb.Open(t.Context(), filepath.Join(t.TempDir(), "agent.db"))
 	if err != nil {

@@ -1,0 +1,97 @@
+package worker
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"ambit/egress"
+	"ambit/internal/forward"
+)
+
+// BenchmarkRequest sends requests through the whole gate: the socket, TLS on
+// both sides, the rules, the log on the disk. The processor time that it shows
+// includes the client and the upstream; `make bench` compares.
+func BenchmarkRequest(b *testing.B) {
+	up := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"ok":true}`) }))
+	up.StartTLS()
+	defer up.Close()
+	root := strings.ReplaceAll(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: up.Certificate().Raw})), "\n", "\n        ")
+	port := up.Listener.Addr().(*net.TCPAddr).Port
+	source := fmt.Sprintf("ambit: v1\nname: support\negress:\n  allow:\n    - host: example.com\n      ports: [%d]\n      private: true\n      resolve: [127.0.0.1]\n      ca: |\n        %s\n", port, strings.TrimSpace(root))
+	for _, n := range []int{1, 16, 64} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) { benchmarkRequests(b, source, port, n) })
+	}
+}
+
+func benchmarkRequests(b *testing.B, source string, port, clients int) {
+	w := newWorker(b, source)
+	var err error
+	if w.ca, err = egress.NewCA("support"); err != nil {
+		b.Fatal(err)
+	}
+	w.proxy, err = egress.New(egress.Config{Gate: w.gate, Endpoints: func() egress.Endpoints { return w.policy.Load() }, CA: w.ca})
+	if err != nil {
+		b.Fatal(err)
+	}
+	socket := filepath.Join(b.TempDir(), "gate.sock")
+	l, err := listen(socket, 0o600)
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan struct{})
+	go func() { w.serveGate(ctx, l); close(served) }()
+	defer func() {
+		cancel()
+		_ = l.Close()
+		if err := w.proxy.Close(); err != nil {
+			b.Error(err)
+		}
+		<-served
+	}()
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(w.ca.CertificatePEM())
+	work := make(chan struct{}, clients)
+	var wg sync.WaitGroup
+	for range clients {
+		wg.Go(func() {
+			c, err := net.Dial("unix", socket)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			defer func() { _ = c.Close() }()
+			_, _ = io.WriteString(c, forward.Header{Kind: forward.TCP, Host: "example.com", Port: uint16(port)}.String())
+			t := tls.Client(c, &tls.Config{RootCAs: pool, ServerName: "example.com", MinVersion: tls.VersionTLS13})
+			br := bufio.NewReader(t)
+			for range work {
+				_, _ = fmt.Fprintf(t, "GET /v1/x HTTP/1.1\r\nHost: example.com:%d\r\n\r\n", port)
+				res, err := http.ReadResponse(br, nil)
+				if err != nil || res.StatusCode != http.StatusOK {
+					b.Error(res, err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, res.Body)
+				_ = res.Body.Close()
+			}
+		})
+	}
+	b.ResetTimer()
+	for range b.N {
+		work <- struct{}{}
+	}
+	close(work)
+	wg.Wait()
+}
