@@ -256,4 +256,3 @@ func checkLogged(c *crashed) {
 		c.t.Errorf("verify: %s", out)
 	}
 }
-
