@@ -24,7 +24,7 @@ import (
 const patience = 20 * time.Second
 
 // pastProxy at the end of an order says to ignore the proxy variables.
-const pastProxy = ", past the proxy"
+const pastProxy = ", no proxy"
 
 // Bounds of what the agent's program reads.
 const (

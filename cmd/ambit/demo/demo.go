@@ -21,7 +21,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -79,8 +78,6 @@ type stage struct {
 // returns, also when ctx ends. The error is a *LeakError if anything passed
 // that must not.
 func Run(ctx context.Context, c Config) (err error) {
-	runtime.LockOSThread() // for plane.start
-	defer runtime.UnlockOSThread()
 	// Until all is removed no signal ends this process, a second Ctrl-C, the
 	// end of the terminal and of a pager included.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)

@@ -94,9 +94,10 @@ func passable(dir string) bool {
 	}
 }
 
-// start starts serve and waits until it answers. The calling goroutine must be
-// locked to its thread until close: serve is told to end when that thread does,
-// so that it does not outlive a demonstration that was killed.
+// start starts serve and waits until it answers. It would outlive a
+// demonstration that is killed (SIGKILL), in good order: were it told to end by
+// a parent-death signal, it would get one for each thread of the dead parent,
+// and the second ends it before its agents.
 func (p *plane) start(ctx context.Context) error {
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -107,7 +108,7 @@ func (p *plane) start(ctx context.Context) error {
 	cmd.Args[0] = "ambit"
 	cmd.Stdout, cmd.Stderr = log, log
 	// In a group of its own, a terminal's Ctrl-C is for this process only.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting the control plane: %w", err)
 	}
