@@ -20,6 +20,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"ambit"
 )
 
@@ -58,11 +60,20 @@ type Gate struct {
 	policy atomic.Pointer[Decider]
 	log    Log
 	alerts Alerter
+	denied *rate.Limiter
 }
+
+// How many refusals an agent may cause at once, and how many a second after
+// that. More of them wait: each is in the log, and a flood of them must not
+// fill the disk that all agents share (ATTACKS L3, B3).
+const (
+	denialBurst = 1000
+	denialRate  = 50
+)
 
 // New returns a gate. A nil policy denies everything.
 func New(c Config) *Gate {
-	g := &Gate{agent: c.Agent, log: c.Log, alerts: c.Alerts}
+	g := &Gate{agent: c.Agent, log: c.Log, alerts: c.Alerts, denied: rate.NewLimiter(denialRate, denialBurst)}
 	g.SetPolicy(c.Policy)
 	return g
 }
@@ -120,6 +131,7 @@ func (g *Gate) CheckWith(ctx context.Context, r *ambit.Request, door *ambit.Verd
 	}
 	if v.Decision != ambit.Allow {
 		g.alert(r, v, seq)
+		_ = g.denied.Wait(ctx) // ends early only with ctx: it is refused either way
 		return nil, &ambit.DenyError{Verdict: v, Event: &seq}
 	}
 	return &Grant{gate: g, req: *r, verdict: v, seq: seq, start: time.Now()}, nil

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"ambit"
 	"ambit/gate"
@@ -124,4 +126,26 @@ func TestDoorCanOnlyTakeAway(t *testing.T) {
 	if _, err := g.CheckWith(t.Context(), request(), &ambit.Verdict{Decision: ambit.Allow}); err == nil {
 		t.Error("a door let something through that has no policy")
 	}
+}
+
+// TestL3DenialsAreSlowedDown: a flood of refusals is in the log to the last one,
+// and comes no faster than the limit.
+func TestL3DenialsAreSlowedDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &memory{}
+		g := open(m, nil)
+		const flood = 3000
+		begin := time.Now()
+		for range flood {
+			if _, err := g.Check(t.Context(), request()); err == nil {
+				t.Fatal("it was allowed")
+			}
+		}
+		if took := time.Since(begin); took < 35*time.Second {
+			t.Errorf("%d refusals took %v", flood, took)
+		}
+		if len(m.events) != flood {
+			t.Errorf("the log has %d of %d", len(m.events), flood)
+		}
+	})
 }

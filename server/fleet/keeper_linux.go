@@ -247,6 +247,7 @@ func (k *keeper) failedStart(ctx context.Context, err error) error {
 // How long a start waits for the program to run, and how long it must not fail
 // to count as started.
 const (
+	exitSettle   = 7 * time.Second // how long init may take to end after its program
 	startTimeout = 20 * time.Second
 	startSettle  = 150 * time.Millisecond
 )
@@ -266,7 +267,13 @@ func (k *keeper) awaitProgram(ctx context.Context) error {
 		}
 		switch {
 		case s.Exit != nil:
-			<-k.computer.exited
+			// Init says so, and init is not trusted: it ends now or is ended.
+			select {
+			case <-k.computer.exited:
+			case <-time.After(exitSettle):
+				k.computer.kill()
+				<-k.computer.exited
+			}
 			return k.programEnded(ctx, s.Exit)
 		case s.Program == "running" && running.IsZero():
 			running = time.Now()
