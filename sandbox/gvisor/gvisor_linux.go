@@ -35,6 +35,7 @@ import (
 	"ambit/sandbox"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 //go:embed initbin
@@ -106,14 +107,28 @@ func ResumeArgs(dir string) []string {
 
 // PID reads the process id of the computer in dir: the process that is its
 // kernel. The file may be missing or old; the caller checks whose process it is.
-func PID(dir string) (int, error) {
-	b, err := os.ReadFile(layout(dir).pid())
+func PID(dir string) (int, error) { return ReadPID(layout(dir).pid()) }
+
+// ReadPID reads a file that holds a process id. Whoever broke out of the
+// computer may have put anything in its place: a link is not followed, a pipe
+// is not waited for, and what is read is neither long nor repeated.
+func ReadPID(path string) (int, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return 0, fmt.Errorf("reading the computer's process id: %w", err)
 	}
-	pid, err := strconv.Atoi(string(b))
-	if err != nil || pid <= 1 {
-		return 0, fmt.Errorf("reading the computer's process id: %q", b)
+	defer func() { _ = f.Close() }()
+	st, err := f.Stat()
+	if err != nil || !st.Mode().IsRegular() {
+		return 0, fmt.Errorf("reading the computer's process id: %s is not a regular file", path)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, 32))
+	if err != nil {
+		return 0, fmt.Errorf("reading the computer's process id: %w", err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || pid <= 0 {
+		return 0, fmt.Errorf("reading the computer's process id: %s does not hold one", path)
 	}
 	return pid, nil
 }

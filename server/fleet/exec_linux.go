@@ -247,17 +247,8 @@ func (e *execution) endGroup(pid int) {
 
 // pid is the program's process id inside; !ok until it runs.
 func (e *execution) pid() (int, bool) {
-	f, err := os.OpenFile(e.pidFile, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
-	if err != nil {
-		return 0, false
-	}
-	defer func() { _ = f.Close() }()
-	b, err := io.ReadAll(io.LimitReader(f, 32))
-	if err != nil {
-		return 0, false
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	return pid, err == nil && pid > 0
+	pid, err := gvisor.ReadPID(e.pidFile)
+	return pid, err == nil
 }
 
 // gvisorFailure is what gVisor's exec ends with when the program did not run.
