@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"os"
 	"strings"
 
@@ -20,6 +21,9 @@ func (a *app) demoCommand() *cobra.Command {
 		Example: "ambit demo\nambit demo --once\nambit demo --once --json",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("home") || cmd.Flags().Changed("address") {
+				return usageError{errors.New("demo runs a control plane of its own, in a temporary home: it takes no --home and no --address")}
+			}
 			return demo.Run(cmd.Context(), demo.Config{
 				Out: a.stdout, Color: a.color(), Width: a.width(), JSON: a.json, Once: once,
 				Program: cmp.Or(called(), "ambit"), Progress: a.progress,

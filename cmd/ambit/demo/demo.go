@@ -87,6 +87,9 @@ func Run(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	defer func() {
+		if errors.Is(err, context.Canceled) {
+			err = fmt.Errorf("%w: %w", context.Cause(ctx), err) // which signal it was
+		}
 		done := c.Progress(context.WithoutCancel(ctx), "removing the demonstration")
 		err = errors.Join(err, s.plane.close())
 		done()
