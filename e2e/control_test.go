@@ -38,6 +38,17 @@ func (h *home) as(uid, gid uint32, stdin string, args ...string) result {
 	return result{cmd.ProcessState.ExitCode(), out.String(), errOut.String()}
 }
 
+// shellAs runs shell lines in a folder of the host, as another user of the host.
+func (h *home) shellAs(uid, gid uint32, dir, lines string) result {
+	h.t.Helper()
+	var out, errOut bytes.Buffer
+	cmd := exec.Command("sh", "-c", "cd "+dir+" || exit 1\n"+lines)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", &out, &errOut
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}}
+	_ = cmd.Run()
+	return result{cmd.ProcessState.ExitCode(), out.String(), errOut.String()}
+}
+
 // ownerOf is who owns a path on the host.
 func ownerOf(t *testing.T, path string) (uid, gid uint32) {
 	t.Helper()
