@@ -22,8 +22,12 @@ import (
 	"ambit/sandbox/gvisor"
 )
 
-// stopLimit is how long a control plane may take to stop its agents.
-const stopLimit = 3 * time.Minute
+// How long a control plane may take to stop its agents before all are killed,
+// in the course of a run and when it is cut off.
+const (
+	stopLimit  = 3 * time.Minute
+	hurryLimit = 10 * time.Second
+)
 
 // home is a control plane with agents of its own.
 type home struct {
@@ -90,12 +94,18 @@ func (h *home) cli(ctx context.Context, args ...string) *exec.Cmd {
 func (h *home) stop() {
 	h.client.Close()
 	_ = h.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-h.died:
-	case <-time.After(stopLimit):
-		h.lab.say("ambit serve did not stop within %v; it is killed", stopLimit)
-		_ = h.cmd.Process.Kill()
-		<-h.died
+	late, cutOff := time.After(stopLimit), h.lab.hurry
+	for waiting := true; waiting; {
+		select {
+		case <-h.died:
+			waiting = false
+		case <-cutOff:
+			late, cutOff = time.After(hurryLimit), nil
+		case <-late:
+			h.lab.say("ambit serve does not stop; it is killed")
+			_ = h.cmd.Process.Kill()
+			late = nil
+		}
 	}
 	endBelow(h.dir)
 }

@@ -24,7 +24,8 @@ type lab struct {
 	dir     string // everything is in here
 	bin     string // ambit, in dir, so that its processes can be told by it
 	version string
-	uid     int // who runs ambit
+	uid     int             // who runs ambit
+	hurry   <-chan struct{} // closed when the run is cut off
 	say     func(format string, args ...any)
 }
 
@@ -36,7 +37,7 @@ func newLab(ctx context.Context, quick bool, say func(string, ...any)) (_ *lab, 
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{quick: quick, dir: dir, bin: filepath.Join(dir, "bin", "ambit"), uid: os.Geteuid(), say: say}
+	l := &lab{quick: quick, dir: dir, bin: filepath.Join(dir, "bin", "ambit"), uid: os.Geteuid(), hurry: ctx.Done(), say: say}
 	if l.uid == 0 {
 		l.uid = ordinaryUser
 	}
