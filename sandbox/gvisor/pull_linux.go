@@ -150,7 +150,10 @@ func unpack(ctx context.Context, r io.Reader, dir string) error {
 	for tr := tar.NewReader(r); ; {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
-			return nil
+			// The archive is ended in good order also when a layer could not be
+			// read or is not what its digest says; the stream tells.
+			_, err := io.Copy(io.Discard, r)
+			return err
 		}
 		if err != nil {
 			return err
