@@ -333,7 +333,7 @@ func TestReasons(t *testing.T) {
 			Remedy: `add {host: "null", ports: [8080], tls: none} under egress.allow and deploy again`}}},
 		{*get("10.1.2.3", 443, "/"), ambit.Verdict{Reason: ambit.Reason{Code: "host-not-allowed", Text: "no rule allows 10.1.2.3",
 			Remedy: `add {host: "10.1.2.3", private: true} under egress.allow and deploy again`}}},
-		{*get("169.254.169.254", 80, "/"), ambit.Verdict{Reason: ambit.Reason{Code: "host-not-allowed", Text: "no rule allows 169.254.169.254, and none can: it is metadata"}}},
+		{*get("169.254.169.254", 80, "/"), ambit.Verdict{Reason: ambit.Reason{Code: "metadata-address", Text: "no rule allows 169.254.169.254, and none can: it is metadata"}}},
 		{*get("api.example", 8443, "/v1/x"), ambit.Verdict{Rule: "L0", Reason: ambit.Reason{Code: "port-not-allowed", Text: "no rule allows port 8443 of api.example",
 			Remedy: "add {host: api.example, ports: [8443]} under egress.allow and deploy again"}}},
 		{*get("api.example", 443, "/v2/a,b"), ambit.Verdict{Rule: "L0", Reason: ambit.Reason{Code: "path-not-allowed", Text: "no rule allows the path /v2/a,b on api.example",

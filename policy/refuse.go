@@ -79,6 +79,9 @@ func (m *miss) noHost(r *ambit.Request) ambit.Reason {
 	if a, err := netip.ParseAddr(r.Host); err == nil && dialguard.Check(a, false) != nil {
 		if err := dialguard.Check(a, true); err != nil {
 			reason.Text += ", and none can: it is " + dialguard.Classify(a).String()
+			if dialguard.Classify(a) == dialguard.Metadata {
+				reason.Code = "metadata-address"
+			}
 			return reason
 		}
 		keys = append(keys, "private: true")
