@@ -100,7 +100,7 @@ func (a *app) printVerified(id ambit.AgentID, v api.Verified) error {
 	}
 	r := v.Report
 	if v.OK {
-		return a.print("The log of %s is whole: %d events, %d of them erased by retention, root %s; it agrees with %d kept heads.", id, r.Events, r.Erased, r.Root, r.Heads)
+		return a.print("The log of %s is whole: %d events, %d of them erased by retention, root %s; heads kept elsewhere that it agrees with: %d.", id, r.Events, r.Erased, r.Root, r.Heads)
 	}
 	text := fmt.Sprintf("the log of %s is NOT what was written", id)
 	for _, p := range r.Problems {

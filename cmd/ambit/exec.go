@@ -25,7 +25,7 @@ type execFlags struct {
 func (a *app) execCommand() *cobra.Command {
 	var f execFlags
 	c := &cobra.Command{
-		Use:   "exec AGENT [--] CMD [ARG]...",
+		Use:   "exec AGENT -- CMD [ARG...]",
 		Short: "Run a program in an agent's computer",
 		Long: "Run a program in an agent's computer, under the same rules as the agent's own. Its exit code is this command's; 125 means that it could not be run.\n\n" +
 			"With a terminal the program's bytes go to yours as they are, and Ctrl-C goes to the program. Without one, what goes to your terminal is made inert.",

@@ -165,6 +165,7 @@ func (a *app) root() *cobra.Command {
 		c.Hidden = true
 		root.AddCommand(c)
 	}
+	root.CompletionOptions.HiddenDefaultCmd = true
 	a.keepErrors(root)
 	return root
 }
