@@ -111,7 +111,9 @@ func (s *Server) Serve(ctx context.Context, l *Listeners) error {
 		}
 	}
 	for range running {
-		_ = <-failed // the first error is the one that is told
+		if e := <-failed; !errors.Is(e, http.ErrServerClosed) {
+			err = errors.Join(err, e)
+		}
 	}
 	s.streams.Wait()
 	if errors.Is(err, http.ErrServerClosed) {
