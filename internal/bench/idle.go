@@ -21,7 +21,13 @@ func usageOf(ctx context.Context, n int, long time.Duration, pids func() []int) 
 		return usage{}, err
 	}
 	after := pids()
-	used, took := spent(before, cpuTimes(after)), time.Since(began)
+	now, took := cpuTimes(after), time.Since(began)
+	for pid := range now {
+		if _, ok := before[pid]; !ok {
+			return usage{}, fmt.Errorf("process %d began while idle agents were watched: something restarts", pid)
+		}
+	}
+	used := spent(before, now)
 	memory, err := pss(after)
 	return usage{memory: float64(memory) / 1e6 / float64(n), percent: 100 * used.Seconds() / took.Seconds() / float64(n)}, err
 }

@@ -75,8 +75,7 @@ func cpuTimes(pids []int) map[int]time.Duration {
 	return m
 }
 
-// spent is the processor time between two readings. A process that is in the
-// second alone began in between.
+// spent is the processor time between two readings.
 func spent(before, after map[int]time.Duration) (sum time.Duration) {
 	for pid, t := range after {
 		sum += max(t-before[pid], 0)
