@@ -1,0 +1,82 @@
+//go:build linux
+
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"ambit/manifest"
+)
+
+func TestVerdicts(t *testing.T) {
+	none := row{Unit: "ms", Ours: 5}
+	for _, c := range []struct {
+		name string
+		row  row
+		want string
+	}{
+		{"ratio at the limit", compare("f", "ms", 150, 100).ratioAtMost(1.5), "met"},
+		{"ratio above", compare("f", "ms", 151, 100).ratioAtMost(1.5), "missed"},
+		{"ratio at the least", compare("f", "req/s", 90, 100).ratioAtLeast(0.9), "met"},
+		{"ratio below", compare("f", "req/s", 89, 100).ratioAtLeast(0.9), "missed"},
+		{"a reference of nothing", compare("f", "ms", 5, 0).ratioAtMost(1.5), "missed"},
+		{"no reference", none.ratioAtMost(1.5), "missed"},
+		{"no reference to be more than", none.moreByAtMost(150), "missed"},
+		{"more by the limit", compare("f", "µs", 250, 100).moreByAtMost(150), "met"},
+		{"more by more", compare("f", "µs", 251, 100).moreByAtMost(150), "missed"},
+		{"a value", none.atMost(5), "met"},
+		{"a value above", none.atMost(4), "missed"},
+		{"no target", none, ""},
+	} {
+		if c.row.Verdict != c.want {
+			t.Errorf("%s: %q, want %q", c.name, c.row.Verdict, c.want)
+		}
+	}
+}
+
+func TestMedian(t *testing.T) {
+	for want, v := range map[float64][]float64{3: {9, 1, 3}, 2.5: {4, 1, 2, 3}, 7: {7}} {
+		if got := median(v); got != want {
+			t.Errorf("median is %v, want %v", got, want)
+		}
+	}
+}
+
+// TestMarkdown: a table whose rows have as many cells as its head.
+func TestMarkdown(t *testing.T) {
+	r := report{Rows: []row{compare("cold start", "ms", 120, 100).ratioAtMost(1.5), {Figure: "idle", Verdict: "not measured", Note: "why"}}}
+	var b strings.Builder
+	r.markdown(&b)
+	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
+	for _, line := range lines[len(lines)-4:] {
+		if strings.Count(line, "|") != len(columns)+1 {
+			t.Errorf("a row of another width: %s", line)
+		}
+	}
+	if want := "| cold start | 120 ms | 100 ms | 1.20 | ratio ≤ 1.5 | met |  |"; lines[len(lines)-2] != want {
+		t.Errorf("got  %s\nwant %s", lines[len(lines)-2], want)
+	}
+}
+
+// TestManyRules: as many rules as fit make a manifest that is accepted.
+func TestManyRules(t *testing.T) {
+	_, ca, err := selfSigned(shop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &helper{announcement: announcement{Port: 8443, CA: ca}}
+	for _, n := range []int{10, 1000, 1 << 30} {
+		text, count := manyRules(u, n)
+		m, err := manifest.Parse("bench.yaml", []byte(text))
+		if err != nil {
+			t.Fatalf("%d rules: %v", n, err)
+		}
+		if len(m.Egress.Allow) != count || n < 1<<30 && count != n {
+			t.Errorf("%d rules asked for, %d said, %d in the manifest", n, count, len(m.Egress.Allow))
+		}
+		if last := m.Egress.Allow[count-1]; last.Host != shop {
+			t.Errorf("the last rule is for %s", last.Host)
+		}
+	}
+}
