@@ -112,11 +112,11 @@ func takeConnections() error {
 	}
 }
 
-// floodOutput writes 64 MiB to standard output.
+// floodOutput writes 32 MiB to standard output.
 func floodOutput() error {
 	line := bytes.Repeat([]byte("flood "), 1<<10)
 	line[len(line)-1] = '\n'
-	for range 64 << 20 / len(line) {
+	for range 32 << 20 / len(line) {
 		if _, err := os.Stdout.Write(line); err != nil {
 			return err
 		}
@@ -130,12 +130,12 @@ func floodNames() error {
 	var wg sync.WaitGroup
 	for w := range 8 {
 		wg.Go(func() {
-			for n := range 250 {
+			for n := range 50 {
 				_, _ = net.LookupHost(fmt.Sprintf("n%d-%d.evil.example", w, n))
 			}
 		})
 	}
 	wg.Wait()
-	say("names", true, "2000")
+	say("names", true, "400")
 	return nil
 }
