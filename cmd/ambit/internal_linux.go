@@ -1,9 +1,7 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -14,8 +12,8 @@ import (
 	"ambit/control"
 	"ambit/internal/inert"
 	"ambit/internal/inside"
-	"ambit/sandbox"
 	"ambit/sandbox/gvisor"
+	"ambit/sandbox/registry"
 	"ambit/worker"
 
 	"github.com/spf13/cobra"
@@ -72,16 +70,6 @@ func runWorker(cmd *cobra.Command) error {
 	})
 }
 
-func readSpec(r io.Reader) (*sandbox.Spec, error) {
-	var s sandbox.Spec
-	dec := json.NewDecoder(io.LimitReader(r, 8<<20))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&s); err != nil {
-		return nil, fmt.Errorf("reading what computer to make: %w; a computer is started by `ambit serve`, not by hand", err)
-	}
-	return &s, nil
-}
-
 func launchCommand() *cobra.Command {
 	var probe, probeChild bool
 	cmd := &cobra.Command{
@@ -93,15 +81,7 @@ func launchCommand() *cobra.Command {
 			case probe:
 				return gvisor.Supported(cmd.Context())
 			}
-			s, err := readSpec(cmd.InOrStdin())
-			if err != nil {
-				return err
-			}
-			if err := gvisor.Prepare(cmd.Context(), s); err != nil {
-				return err
-			}
-			// From here on this process is gVisor's `runsc run --detach`.
-			return fmt.Errorf("becoming gVisor: %w", syscall.Exec("/proc/self/exe", gvisor.RunArgs(s.Dir), os.Environ()))
+			return gvisor.Launch(cmd.Context(), cmd.InOrStdin(), "/proc/self/exe")
 		},
 	}
 	cmd.Flags().BoolVar(&probe, "probe", false, "only say whether this machine can run a computer")
@@ -113,11 +93,11 @@ func pullCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "pull", Short: "Fetch one agent's image (started by serve)", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := readSpec(cmd.InOrStdin())
+			s, err := gvisor.ReadSpec(cmd.InOrStdin())
 			if err != nil {
 				return err
 			}
-			return gvisor.Pull(cmd.Context(), s)
+			return registry.Pull(cmd.Context(), s)
 		},
 	}
 }

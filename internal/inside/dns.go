@@ -46,17 +46,14 @@ func newNames(pool netip.Prefix, ask func(context.Context, string) ([]uint16, er
 
 // resolve returns the address of an allowed name; !ok if the name is refused.
 func (n *names) resolve(ctx context.Context, name string) (addr netip.Addr, ok bool, err error) {
-	n.mu.Lock()
-	e := n.byName[name]
-	if e != nil && time.Now().Before(e.until) {
-		addr, ok = e.addr, e.ok
-		n.mu.Unlock()
-		return addr, ok, nil
+	if a, known := n.known(name); known {
+		return a.addr, a.ok, nil
 	}
-	n.mu.Unlock()
 	answer, err, _ := n.asking.Do(name, func() (any, error) {
-		a, err := n.lookUp(ctx, name)
-		return a, err
+		if a, known := n.known(name); known { // since we looked
+			return a, nil
+		}
+		return n.lookUp(ctx, name)
 	})
 	a, _ := answer.(found)
 	return a.addr, a.ok, err
@@ -66,6 +63,19 @@ func (n *names) resolve(ctx context.Context, name string) (addr netip.Addr, ok b
 type found struct {
 	addr netip.Addr
 	ok   bool
+}
+
+func (n *names) known(name string) (found, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	e := n.byName[name]
+	if e == nil || time.Now().After(e.until) {
+		return found{}, false
+	}
+	if !e.ok {
+		return found{}, true
+	}
+	return found{e.addr, true}, true
 }
 
 // lookUp asks the worker, and gives an allowed name its address and listeners.

@@ -20,7 +20,6 @@ import (
 	"context"
 	"embed"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -30,6 +29,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"ambit/internal/inside"
 	"ambit/sandbox"
@@ -57,7 +57,6 @@ func (l layout) ambit() string  { return filepath.Join(string(l), "ambit") }
 func (l layout) state() string  { return filepath.Join(string(l), "runsc") }
 func (l layout) pid() string    { return filepath.Join(string(l), "pid") }
 func (l layout) log() string    { return filepath.Join(string(l), "gvisor.log") }
-func (l layout) images() string { return filepath.Join(string(l), "images") }
 
 // globalFlags are the flags of every runsc command for the computer in dir.
 func globalFlags(dir string) []string {
@@ -158,6 +157,40 @@ func Process(s *sandbox.Spec, argv, env []string, dir string, tty bool) *specs.P
 	}
 }
 
+// Init is the program that runs inside computers and, outside, launches them,
+// as it was embedded; nil in a binary that was built without it.
+func Init() []byte {
+	b, err := fs.ReadFile(initBinary, "initbin/ambit-init")
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// Launch reads a sandbox.Spec as JSON, prepares its computer, and becomes the
+// gVisor in the binary runsc, which starts it. It returns only with an error.
+func Launch(ctx context.Context, spec io.Reader, runsc string) error {
+	s, err := ReadSpec(spec)
+	if err != nil {
+		return err
+	}
+	if err := Prepare(ctx, s); err != nil {
+		return err
+	}
+	return fmt.Errorf("becoming gVisor: %w", syscall.Exec(runsc, RunArgs(s.Dir), os.Environ()))
+}
+
+// ReadSpec reads a sandbox.Spec as JSON.
+func ReadSpec(r io.Reader) (*sandbox.Spec, error) {
+	var s sandbox.Spec
+	dec := json.NewDecoder(io.LimitReader(r, 8<<20))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&s); err != nil {
+		return nil, fmt.Errorf("reading what computer to make: %w; a computer is started by `ambit serve`, not by hand", err)
+	}
+	return &s, nil
+}
+
 // Prepare writes the bundle of s. What an earlier computer left in s.Dir is
 // removed first, but for images.
 func Prepare(_ context.Context, s *sandbox.Spec) error {
@@ -211,6 +244,9 @@ func ociSpec(s *sandbox.Spec, root string, imageMounts []specs.Mount) *specs.Spe
 		specs.Mount{Destination: inside.Dir, Type: "bind", Source: l.ambit(), Options: ro},
 		specs.Mount{Destination: inside.Dir + "/gate", Type: "bind", Source: s.Gate, Options: ro},
 	)
+	if s.Init != "" {
+		mounts = append(mounts, specs.Mount{Destination: inside.BinDir + "/ambit", Type: "bind", Source: s.Init, Options: ro})
+	}
 	period := uint64(100_000)
 	quota := int64(s.Limits.CPUs * float64(period))
 	memory := s.Limits.Memory
@@ -239,7 +275,7 @@ func ociSpec(s *sandbox.Spec, root string, imageMounts []specs.Mount) *specs.Spe
 // writeAmbit fills what is mounted at inside.Dir.
 func writeAmbit(s *sandbox.Spec) error {
 	dir := layout(s.Dir).ambit()
-	if err := installInit(filepath.Join(dir, "bin", "ambit")); err != nil {
+	if err := installInit(filepath.Join(dir, "bin", "ambit"), s.Init != ""); err != nil {
 		return err
 	}
 	config, err := json.Marshal(inside.Config{Command: s.Command, Env: s.Environ(), Dir: s.Workdir})
@@ -259,54 +295,24 @@ func writeAmbit(s *sandbox.Spec) error {
 func trustStore(s *sandbox.Spec) string {
 	switch {
 	case s.Image == "host":
-		return rootsIn("/")
+		return sandbox.Roots("/")
 	case strings.HasPrefix(s.Image, "dir:"):
-		if roots := rootsIn(strings.TrimPrefix(s.Image, "dir:")); roots != "" {
+		if roots := sandbox.Roots(strings.TrimPrefix(s.Image, "dir:")); roots != "" {
 			return roots
 		}
 	default:
-		dir, _, err := imageDir(s)
-		if err != nil {
-			break
-		}
-		if b, err := os.ReadFile(rootsFile(dir)); err == nil && len(b) > 0 {
+		if b, err := os.ReadFile(s.RootsFile()); err == nil && len(b) > 0 {
 			return string(b)
 		}
 	}
-	return rootsIn("/")
+	return sandbox.Roots("/")
 }
 
-// maxRoots bounds a list of certificate authorities, in bytes.
-const maxRoots = 4 << 20
-
-// rootsIn is the list of certificate authorities of a root folder; "" if it has
-// none.
-func rootsIn(root string) string {
-	r, err := os.OpenRoot(root)
-	if err != nil {
-		return ""
-	}
-	defer func() { _ = r.Close() }()
-	for _, p := range trustStores {
-		if b, err := r.ReadFile("etc/" + p); err == nil && len(b) > 0 && len(b) < maxRoots {
-			return string(b)
-		}
-	}
-	return ""
-}
-
-// installInit puts the program that is PID 1 inside at path: the one that is
-// embedded, or the whole ambit binary if it was built without it.
-func installInit(path string) error {
-	b, err := fs.ReadFile(initBinary, "initbin/ambit-init")
-	if err == nil {
-		if err := os.WriteFile(path, b, 0o755); err != nil {
-			return fmt.Errorf("installing init: %w", err)
-		}
-		return nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("reading the embedded init: %w", err)
+// installInit makes room for the program that is PID 1 inside, or copies the
+// running one there.
+func installInit(path string, mounted bool) error {
+	if mounted { // on this
+		return os.WriteFile(path, nil, 0o755)
 	}
 	src, err := os.Open("/proc/self/exe")
 	if err != nil {

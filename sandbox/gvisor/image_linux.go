@@ -34,9 +34,6 @@ var etcFromHost = []string{
 	"inputrc", "terminfo", "debian_version", "os-release", "nodejs", "npmrc",
 }
 
-// trustStores are where distributions keep their list of authorities, in /etc.
-var trustStores = []string{"ssl/certs/ca-certificates.crt", "pki/tls/certs/ca-bundle.crt", "ssl/cert.pem"}
-
 // prepareImage makes the computer's root and says what is mounted on it.
 func prepareImage(s *sandbox.Spec) ([]specs.Mount, string, error) {
 	switch {
@@ -45,9 +42,9 @@ func prepareImage(s *sandbox.Spec) ([]specs.Mount, string, error) {
 	case strings.HasPrefix(s.Image, "dir:"):
 		return folderRoot(s, strings.TrimPrefix(s.Image, "dir:"), false)
 	}
-	root, err := pulled(s)
-	if err != nil {
-		return nil, "", err
+	root := s.ImageDir()
+	if _, here := s.Pulled(); !here {
+		return nil, "", fmt.Errorf("image %s was not pulled", s.Image)
 	}
 	r, err := os.OpenRoot(root)
 	if err != nil {
@@ -252,7 +249,7 @@ func writeEtc(s *sandbox.Spec, r *os.Root, dir, passwd, group string) error {
 			return fmt.Errorf("writing /etc/%s: %w", name, err)
 		}
 	}
-	for _, name := range trustStores {
+	for _, name := range sandbox.TrustStores() {
 		p := filepath.Join(dir, name)
 		if err := mkdir(r, filepath.Dir(p)); err != nil {
 			return err

@@ -2,7 +2,6 @@ package gvisor
 
 import (
 	"os"
-	"runtime"
 	"strings"
 	"syscall"
 )
@@ -56,5 +55,3 @@ func remedy(read func(path string) string) string {
 	}
 	return "In a container, run it with user namespaces and mounts allowed (for Docker: --security-opt seccomp=unconfined --security-opt apparmor=unconfined); otherwise use a kernel with CONFIG_USER_NS."
 }
-
-func goarch() string { return runtime.GOARCH }

@@ -47,8 +47,11 @@ type Config struct {
 // Fleet runs the agents of one home. It implements server.Runner and
 // server.Workers.
 type Fleet struct {
-	config  Config
-	binary  string // this program, in a place that every agent's user can reach
+	config Config
+	// This program and the small one that launches computers, in a place that
+	// every agent's user can reach; launcher is "" where this program does it.
+	binary, launcher string
+
 	limiter *limiter
 	log     *slog.Logger
 
@@ -64,7 +67,7 @@ type Fleet struct {
 // Open checks that this machine can hold agents, then takes up every agent of
 // the store: what runs goes on, what should run is started.
 func Open(ctx context.Context, c Config) (*Fleet, error) {
-	binary, err := installBinary(c.Home)
+	binary, launcher, err := installBinaries(c.Home)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +77,7 @@ func Open(ctx context.Context, c Config) (*Fleet, error) {
 	if err := os.MkdirAll(agentsDir(c.Home), 0o711); err != nil {
 		return nil, fmt.Errorf("making the folder for agents: %w", err)
 	}
-	f := &Fleet{config: c, binary: binary, log: c.Log, keepers: map[ambit.AgentID]*keeper{}}
+	f := &Fleet{config: c, binary: binary, launcher: launcher, log: c.Log, keepers: map[ambit.AgentID]*keeper{}}
 	f.limiter = newLimiter(c.Home, c.Log)
 	f.ctx, f.stop = context.WithCancel(context.WithoutCancel(ctx))
 	agents, err := c.Store.List(ctx)

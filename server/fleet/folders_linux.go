@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -8,11 +9,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"ambit"
 	"ambit/agent"
 	"ambit/control"
+	"ambit/sandbox/gvisor"
 )
 
 // owner says as which users of the host an agent's processes run. Under root
@@ -89,43 +92,56 @@ func removeAgentDir(home string, id ambit.AgentID) error {
 	return nil
 }
 
-// installBinary puts this program where every agent's user can reach it, under
-// a name that changes with its content, so that an upgrade in place does not
-// change what already runs.
-func installBinary(home string) (string, error) {
+// installBinaries puts this program, and the launcher that it carries, where
+// every agent's user can reach them, under names that change with the content,
+// so that an upgrade in place does not change what already runs.
+func installBinaries(home string) (binary, launcher string, err error) {
 	src, err := os.Open("/proc/self/exe")
 	if err != nil {
-		return "", fmt.Errorf("finding this program: %w", err)
+		return "", "", fmt.Errorf("finding this program: %w", err)
 	}
 	defer func() { _ = src.Close() }()
 	st, err := src.Stat()
 	if err != nil {
-		return "", fmt.Errorf("finding this program: %w", err)
+		return "", "", fmt.Errorf("finding this program: %w", err)
 	}
 	self, err := os.Readlink("/proc/self/exe")
 	if err != nil {
-		return "", fmt.Errorf("finding this program: %w", err)
+		return "", "", fmt.Errorf("finding this program: %w", err)
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %d", self, st.Size(), st.ModTime().UnixNano()))
-	dir := filepath.Join(home, "bin")
-	path := filepath.Join(dir, "ambit-"+hex.EncodeToString(sum[:6]))
+	dir, id := filepath.Join(home, "bin"), hex.EncodeToString(sum[:6])
 	if err := os.MkdirAll(dir, 0o711); err != nil {
-		return "", fmt.Errorf("making the folder for the program: %w", err)
+		return "", "", fmt.Errorf("making the folder for the program: %w", err)
 	}
+	binary = filepath.Join(dir, "ambit-"+id)
+	err = install(binary, func(tmp string) error {
+		if st.Mode()&0o005 == 0o005 && os.Link(self, tmp) == nil {
+			return nil
+		}
+		return copyFile(src, tmp)
+	})
+	if init := gvisor.Init(); err == nil && init != nil {
+		launcher = filepath.Join(dir, "ambit-init-"+id)
+		err = install(launcher, func(tmp string) error { return copyFile(bytes.NewReader(init), tmp) })
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("installing the program for the agents: %w", err)
+	}
+	return binary, launcher, removeOthers(dir, filepath.Base(binary), filepath.Base(launcher))
+}
+
+// install makes a file that is complete or not there.
+func install(path string, write func(tmp string) error) error {
 	if _, err := os.Stat(path); err == nil {
-		return path, nil
+		return nil
 	}
 	tmp := path + ".part"
 	_ = os.Remove(tmp)
-	if st.Mode()&0o005 != 0o005 || os.Link(self, tmp) != nil {
-		if err := copyFile(src, tmp); err != nil {
-			return "", fmt.Errorf("installing the program for the agents: %w", err)
-		}
+	if err := write(tmp); err != nil {
+		return err
 	}
-	if err := os.Rename(tmp, path); err != nil {
-		return "", fmt.Errorf("installing the program for the agents: %w", err)
-	}
-	return path, removeOthers(dir, filepath.Base(path))
+	return os.Rename(tmp, path)
 }
 
 func copyFile(src io.Reader, to string) error {
@@ -139,13 +155,13 @@ func copyFile(src io.Reader, to string) error {
 
 // removeOthers deletes the programs of earlier versions; what still runs them
 // keeps them open.
-func removeOthers(dir, keep string) error {
+func removeOthers(dir string, keep ...string) error {
 	list, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("clearing old programs: %w", err)
 	}
 	for _, e := range list {
-		if e.Name() != keep && strings.HasPrefix(e.Name(), "ambit-") {
+		if !slices.Contains(keep, e.Name()) && strings.HasPrefix(e.Name(), "ambit-") {
 			_ = os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}

@@ -195,6 +195,7 @@ func (k *keeper) load(ctx context.Context) (agent.Agent, *manifest.Manifest, []b
 }
 
 func hashOf(s sandbox.Spec) string {
+	s.Init = "" // another version of init is no reason to end a computer
 	b, err := json.Marshal(s)
 	if err != nil {
 		return "" // cannot be: a Spec has only strings and numbers

@@ -341,6 +341,6 @@ func (k *keeper) spec(ctx context.Context, a agent.Agent, m *manifest.Manifest) 
 		},
 		CA: s.CA, Roots: m.Computer.RegistryCA,
 		Dir: l.Computer(), Home: l.Home(), Workspace: l.Workspace(), Gate: l.Gate(),
-		UID: own.computer, GID: own.group,
+		Init: k.fleet.launcher, UID: own.computer, GID: own.group,
 	}, nil
 }

@@ -1,4 +1,11 @@
-package gvisor
+// Package registry fetches the image of an agent's computer from an OCI
+// registry and unpacks it below the agent's folder.
+//
+// Trust: the registry is whoever the operator named; what it answers is checked
+// against the digest of the manifest. The image is hostile: it is unpacked with
+// the rights of the agent's own user, through os.Root, and nothing of it is run
+// here. A redirect leads to the registry's own host or to a public address.
+package registry
 
 import (
 	"archive/tar"
@@ -12,17 +19,18 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
-
-	"ambit/internal/dialguard"
-	"ambit/sandbox"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"ambit/internal/dialguard"
+	"ambit/sandbox"
 )
 
 // Bounds of an unpacked image.
@@ -31,51 +39,21 @@ const (
 	maxImageEntries = 2_000_000
 )
 
-// NeedsPull says whether s runs an image of a registry that is not here yet.
-func NeedsPull(s *sandbox.Spec) bool {
-	if s.Image == "host" || strings.HasPrefix(s.Image, "dir:") {
-		return false
-	}
-	_, err := pulled(s)
-	return err != nil
-}
-
-func imageDir(s *sandbox.Spec) (string, name.Digest, error) {
-	ref, err := name.NewDigest(s.Image)
-	if err != nil {
-		return "", ref, fmt.Errorf("image %q: %w; write registry/name@sha256:…", s.Image, err)
-	}
-	return filepath.Join(layout(s.Dir).images(), strings.ReplaceAll(ref.DigestStr(), ":", "-")), ref, nil
-}
-
-// rootsFile keeps the certificate authorities that the image in dir came with.
-func rootsFile(dir string) string { return dir + ".roots" }
-
-func pulled(s *sandbox.Spec) (string, error) {
-	dir, _, err := imageDir(s)
-	if err != nil {
-		return "", err
-	}
-	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-		return "", fmt.Errorf("image %s was not pulled", s.Image)
-	}
-	return dir, nil
-}
-
 // Pull fetches the image of s and unpacks it. The registry's answer is checked
 // against the digest; an image is complete or not there. A crash leaves a
 // folder with another name, which the next Pull removes.
 func Pull(ctx context.Context, s *sandbox.Spec) error {
-	dir, ref, err := imageDir(s)
+	ref, err := name.NewDigest(s.Image)
 	if err != nil {
-		return err
+		return fmt.Errorf("image %q: %w; write registry/name@sha256:…", s.Image, err)
 	}
+	dir := s.ImageDir()
 	transport, err := registryTransport(ref.Context().RegistryStr(), s.Roots)
 	if err != nil {
 		return err
 	}
 	img, err := remote.Image(ref, remote.WithContext(ctx), remote.WithTransport(transport),
-		remote.WithPlatform(v1.Platform{OS: "linux", Architecture: goarch()}))
+		remote.WithPlatform(v1.Platform{OS: "linux", Architecture: runtime.GOARCH}))
 	if err != nil {
 		return fmt.Errorf("pulling %s: %w; check the name and the digest, and that this machine reaches the registry", s.Image, err)
 	}
@@ -99,7 +77,7 @@ func Pull(ctx context.Context, s *sandbox.Spec) error {
 		return fmt.Errorf("unpacking %s: %w", s.Image, err)
 	}
 	// Every start puts our list where the image's is.
-	if err := os.WriteFile(rootsFile(dir), []byte(rootsIn(tmp)), 0o644); err != nil {
+	if err := os.WriteFile(s.RootsFile(), []byte(sandbox.Roots(tmp)), 0o644); err != nil {
 		return fmt.Errorf("keeping the image's certificate authorities: %w", err)
 	}
 	if err := os.Rename(tmp, dir); err != nil {
