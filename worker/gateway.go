@@ -71,7 +71,8 @@ func (w *Worker) serveConn(ctx context.Context, c net.Conn) {
 		return
 	}
 	_ = c.SetReadDeadline(time.Time{})
-	conn := &peekedConn{Conn: c, r: r}
+	conn := newBulkConn(&peekedConn{Conn: c, r: r})
+	defer func() { _ = conn.Close() }()
 	switch h.Kind {
 	case forward.TCP:
 		w.proxy.ServeTCP(ctx, conn, h.Host, h.Port, h.Intent)
