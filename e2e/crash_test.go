@@ -209,7 +209,7 @@ func killInit(c *crashed) {
 	c.t.Helper()
 	kernel := c.kernel()
 	uid, gid := ownerOf(c.t, filepath.Join(c.dir, "agents", "a", "home"))
-	program, err := filepath.Glob(filepath.Join(c.dir, "bin", "ambit-*"))
+	program, err := filepath.Glob(filepath.Join(c.dir, "bin", "ambit-[0-9a-f]*"))
 	if err != nil || len(program) != 1 {
 		c.t.Fatalf("%v %v", program, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestB4KernelWithoutWhatIsNeeded (row B4): where the kernel gives no user
@@ -41,17 +42,24 @@ func TestB4KernelWithoutWhatIsNeeded(t *testing.T) {
 				all := []syscall.SysProcIDMap{{Size: 1 << 17}}
 				cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: all, GidMappings: all, GidMappingsEnableSetgroups: true}
 			}
-			out, err := cmd.CombinedOutput()
+			var out lockedBuffer
+			cmd.Stdout, cmd.Stderr = &out, &out
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			overdue := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
+			defer overdue.Stop()
+			err := cmd.Wait()
 			if err == nil || cmd.ProcessState.ExitCode() != 1 {
-				t.Fatalf("serve: %v\n%s", err, out)
+				t.Fatalf("serve: %v\n%s", err, out.String())
 			}
 			for _, s := range c.says {
-				if !strings.Contains(string(out), s) {
-					t.Errorf("serve does not say %q:\n%s", s, out)
+				if !strings.Contains(out.String(), s) {
+					t.Errorf("serve does not say %q:\n%s", s, out.String())
 				}
 			}
-			if strings.Contains(string(out), "answers at") {
-				t.Errorf("serve says that it answers:\n%s", out)
+			if strings.Contains(out.String(), "answers at") {
+				t.Errorf("serve says that it answers:\n%s", out.String())
 			}
 			if _, err := os.Stat(filepath.Join(h.dir, "agents", "a")); err == nil {
 				t.Error("an agent was made")
