@@ -72,12 +72,12 @@ func TestRealPrograms(t *testing.T) {
 	})
 	t.Run("python", func(t *testing.T) {
 		inUsr(t, "python3")
-		for i, opener := range []string{"urllib.request.build_opener(urllib.request.ProxyHandler({})).open"} {
+		for i, opener := range []string{"urllib.request.build_opener(urllib.request.ProxyHandler({})).open", "urllib.request.urlopen"} {
 			if r := h.sh("a", fmt.Sprintf("/usr/bin/python3 -c \"import urllib.request; print(%s('%s').read().decode())\"", opener, u.url("shop.example", "/data?python"+fmt.Sprint(i)))); r.stdout != fmt.Sprintf("data for python%d\n", i) {
 				t.Errorf("python with %s: %+v", opener, r)
 			}
 		}
-		logged("GET", "/data?python", 1)
+		logged("GET", "/data?python", 2)
 	})
 	t.Run("node", func(t *testing.T) {
 		inUsr(t, "node", "nodejs")

@@ -66,7 +66,11 @@ func (l *link) serveRequest(head *httpstrict.Head) (again bool) {
 			l.to.intent = intent
 		}
 		if head.Method == http.MethodConnect {
-			l.connect(target, head.Host)
+			host := head.Host
+			if !head.HasHost { // HTTP/1.0, which Python's http.client speaks to proxies, has none
+				host = target
+			}
+			l.connect(target, host)
 			return false
 		}
 		var err error

@@ -1,6 +1,7 @@
 package egress_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -466,4 +467,24 @@ func echHello(t *testing.T) []byte {
 	grow(7) // message, its lower two bytes
 	grow(at)
 	return append(append(append([]byte{}, b[:at+2]...), add...), b[at+2:]...)
+}
+
+// TestConnectWithoutHost: HTTP/1.0 has no Host, and Python's http.client asks a
+// proxy with it. The target is the name then, and everything inside is held to it.
+func TestConnectWithoutHost(t *testing.T) {
+	s := newShop(t, hello)
+	d := newDoor(t, egress.Config{}, s.rule())
+	for request, status := range map[string]string{
+		"CONNECT " + s.host() + " HTTP/1.0\r\n\r\n": "HTTP/1.1 200",
+		"CONNECT evil.example:443 HTTP/1.0\r\n\r\n": "HTTP/1.1 403",
+		"CONNECT " + s.host() + " HTTP/1.1\r\n\r\n": "HTTP/1.1 400",
+	} {
+		c := d.dialProxy()
+		_, _ = io.WriteString(c, request)
+		line, err := bufio.NewReader(c).ReadString('\n')
+		if err != nil || !strings.HasPrefix(line, status) {
+			t.Errorf("%q: %q, %v; want %s", request, line, err, status)
+		}
+		_ = c.Close()
+	}
 }

@@ -22,7 +22,7 @@ import (
 // internalCommands are the roles of this binary that no person starts: they
 // are hidden from help.
 func internalCommands() []*cobra.Command {
-	return []*cobra.Command{workerCommand(), launchCommand(), pullCommand(), insideCommand("init"), insideCommand("intent")}
+	return []*cobra.Command{workerCommand(), launchCommand(), pullCommand(), insideCommand("init"), insideCommand("intent"), insideCommand("end")}
 }
 
 // File descriptors that a worker inherits.
