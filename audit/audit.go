@@ -93,9 +93,10 @@ type Log struct {
 
 	w writer // owned by the writer goroutine
 
-	mu    sync.Mutex    // held for moments, never during I/O
-	size  uint64        // durable events
-	grown chan struct{} // closed when size grows; nil while nobody waits
+	mu      sync.Mutex    // held for moments, never during I/O
+	size    uint64        // durable events
+	settled uint64        // of which in the database; the others are in the journal
+	grown   chan struct{} // closed when size grows; nil while nobody waits
 }
 
 // Open opens the log of cfg.Agent. It refuses a database of a newer version
@@ -118,24 +119,19 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if err := cfg.DB.Migrate(ctx, "audit_version", migrations); err != nil {
 		return nil, fmt.Errorf("opening the log: %w", err)
 	}
-	st, err := load(ctx, cfg.DB, keys)
-	if errors.Is(err, ErrNoLog) && cfg.Create {
-		if err = create(ctx, cfg.DB, keys); err == nil {
-			st, err = load(ctx, cfg.DB, keys)
-		}
-	}
+	journal, st, err := recoverLog(ctx, cfg, keys)
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of %s: %w", cfg.Agent, err)
 	}
 	l := &Log{
 		db: cfg.DB, agent: cfg.Agent, keys: keys, clock: cfg.Clock,
 		queue: make(chan *item, queueLength), closing: make(chan struct{}), done: make(chan struct{}),
-		size: st.size,
+		size: st.size, settled: st.size,
 	}
 	if l.clock == nil {
 		l.clock = time.Now
 	}
-	l.w.state = st
+	l.w.state, l.w.journal = st, journal
 	go l.run()
 	return l, nil
 }
@@ -175,21 +171,22 @@ func (l *Log) Wait(ctx context.Context, after uint64) error {
 	}
 }
 
-// publish makes a new size known.
-func (l *Log) publish(size uint64) {
+// publish makes new sizes known.
+func (l *Log) publish(size, settled uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.size = size
-	if l.grown != nil {
+	if size != l.size && l.grown != nil {
 		close(l.grown)
 		l.grown = nil
 	}
+	l.size, l.settled = size, settled
 }
 
-// Close writes what is queued, with a signed checkpoint, and ends the log. If
-// ctx ends first, Close returns its error while the writer goes on; calling it
-// again waits again. An error that is not the context's says how many events
-// of Record could not be written.
+// Close writes what is queued, moves everything into the database with a
+// signed checkpoint, and ends the log. If ctx ends first, Close returns its
+// error while the writer goes on; calling it again waits again. An error that
+// is not the context's says how many events of Record could not be written, or
+// that the durable ones stay in the journal, from which the next Open takes them.
 func (l *Log) Close(ctx context.Context) error {
 	l.closeOnce.Do(func() { close(l.closing) })
 	select {
@@ -200,12 +197,20 @@ func (l *Log) Close(ctx context.Context) error {
 	}
 }
 
-// state is the log as the database has it.
+// state is the tree at one size.
 type state struct {
 	edge   edge
 	size   uint64 // events
 	micros int64  // time of the last event
-	signed uint64 // size of the stored checkpoint
+}
+
+// add puts a durable row into the tree and returns the tiles that it filled.
+// leaf is overwritten.
+func (st *state) add(r *row, origin string, leaf *[]byte) []tile {
+	l := Leaf{Origin: origin, Seq: r.seq, Micros: r.micros, Kind: r.kind, Commitment: r.commitment}
+	*leaf = l.AppendTo((*leaf)[:0])
+	st.size, st.micros = r.seq+1, max(st.micros, r.micros)
+	return st.edge.add(r.seq, tlog.RecordHash(*leaf))
 }
 
 // querier is what reads: the database, or a transaction.
@@ -270,7 +275,8 @@ func load(ctx context.Context, q querier, keys *keyring) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	st := &state{signed: head.Size, size: head.Size &^ (tileWidth - 1)}
+	st := &state{size: head.Size &^ (tileWidth - 1)}
+	var leaf []byte
 	if err := st.edge.fromTiles(ctx, q, st.size); err != nil {
 		return nil, err
 	}
@@ -287,9 +293,7 @@ func load(ctx context.Context, q querier, keys *keyring) (*state, error) {
 		if r.seq != st.size {
 			return fmt.Errorf("%w: event %d is missing; keep the file and run the verification", ErrTampered, st.size)
 		}
-		st.edge.add(r.seq, r.leafHash(keys.origin))
-		st.size++
-		st.micros = max(st.micros, r.micros)
+		st.add(r, keys.origin, &leaf)
 		return check()
 	})
 	if err != nil {
