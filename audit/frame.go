@@ -84,12 +84,12 @@ func (f *frame) finish() []byte {
 	binary.LittleEndian.PutUint32(f.buf[8:], uint32(len(f.buf)))
 	binary.LittleEndian.PutUint32(f.buf[12:], uint32(len(f.rows)))
 	binary.LittleEndian.PutUint64(f.buf[16:], f.first())
-	binary.LittleEndian.PutUint32(f.buf[4:], crc32.Checksum(f.buf[8:], castagnoli()))
+	binary.LittleEndian.PutUint32(f.buf[4:], checksum(f.buf[8:]))
 	return f.buf
 }
 
-// castagnoli is the table of CRC-32C, made once by the standard library.
-func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+// checksum is CRC-32C; the standard library makes its table once.
+func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
 // parseFrame reads the frame at the beginning of b; false if there is no whole
 // one. Whatever it accepts, frame.add and finish would write again.
@@ -102,7 +102,7 @@ func parseFrame(b []byte) (*frame, bool) {
 		return nil, false
 	}
 	b = b[:length:length]
-	if crc32.Checksum(b[8:], castagnoli()) != binary.LittleEndian.Uint32(b[4:]) {
+	if checksum(b[8:]) != binary.LittleEndian.Uint32(b[4:]) {
 		return nil, false
 	}
 	f := &frame{buf: b, rows: make([]row, 0, count)}

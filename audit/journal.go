@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -103,7 +102,7 @@ func (j *journal) prepare(keys *keyring) error {
 func header(keys *keyring) []byte {
 	b := append([]byte(journalMagic), keys.keycheck...)
 	b = append(append(b, byte(len(keys.origin))), keys.origin...)
-	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli()))
+	b = binary.LittleEndian.AppendUint32(b, checksum(b))
 	return append(b, make([]byte, journalHeader-len(b))...)
 }
 
@@ -121,7 +120,7 @@ func checkHeader(b []byte, keys *keyring) (fresh bool, err error) {
 	}
 	n := len(journalMagic) + len(keys.keycheck)
 	end := n + 1 + int(head[n])
-	if crc32.Checksum(head[:end], castagnoli()) != binary.LittleEndian.Uint32(head[end:]) {
+	if checksum(head[:end]) != binary.LittleEndian.Uint32(head[end:]) {
 		return false, damaged
 	}
 	switch origin := string(head[n+1 : end]); {
