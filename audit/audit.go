@@ -3,24 +3,44 @@
 // the events themselves beside it, encrypted.
 //
 // [Log.Append] returns when its event survives a power cut. Whatever was
-// queued while the last commit ran becomes one transaction, so many appends
-// share one fsync. [Log.Record] does not wait; it blocks only while the queue
-// is full and never drops.
+// queued while the last write ran becomes one frame of the journal, a file
+// beside the database, so many appends share one flush of the disk.
+// [Log.Record] does not wait; it blocks only while the queue is full and never
+// drops. The rows go from the journal into the database hundreds at a time,
+// and before anything reads them: what reads the log sees all of it, wherever
+// it is.
 //
 // Anybody who kept a [Head] can tell whether the log still holds the history
 // that the head stands for: [Verify] recomputes every hash from the rows. The
 // formats are in docs/design/log.md and do not change.
 //
-// Crash points: before the commit of a batch nothing of it is there, and
-// nobody was told otherwise; after it all of it is there, in order. What the
-// tree needs is recomputed from rows when the log is opened, so there is no
-// second thing that could disagree.
+// Crash points, in the order of things:
+//   - before a frame is durable: nothing of the batch is there, or all of it,
+//     and nobody was told otherwise; a torn frame is dropped by [Open];
+//   - between that and the database's commit: Open finds the frame, checks it
+//     and puts it into the database;
+//   - between the commit and the next frame: Open finds frames whose positions
+//     the database has, and passes them over;
+//   - while Open does this, or Close: as one of the above.
+//
+// What the tree needs is recomputed from rows when the log is opened, and rows
+// are keyed by position, so nothing is there twice. A write that fails leaves
+// the tree as it was; the next frame takes its place. When the database cannot
+// be written, the journal takes as many rows as one transaction is worth; then
+// appends fail too.
+//
+// Known hole: a disk that lies about flushing, or that damages sectors beside
+// those it writes while power fails (which SQLite too takes for granted,
+// https://sqlite.org/psow.html). A journal that is deleted, or damaged in its
+// last frame, while events are in it alone looks like a log that ended before
+// them: only a head kept elsewhere shows it.
 //
 // Trust: events are taken as they are; nobody but the worker calls Append, and
-// text in them may come from a hostile agent. The database file is not
-// trusted: who can write to it but lacks the keys can destroy the log, and can
-// put back an older copy of it, which only a head kept elsewhere shows; they
-// cannot change, remove, add or reorder events unnoticed, nor read them (they
+// text in them may come from a hostile agent. Database and journal are not
+// trusted: who can write to them but lacks the keys can destroy the log, and
+// can put back an older copy of it, which only a head kept elsewhere shows;
+// events of the journal are decrypted before they are believed. They cannot
+// change, remove, add or reorder events unnoticed, nor read them (they
 // see when, of which kind and with which decision events happened). Who has
 // the signing key can write another history, which a head kept elsewhere
 // shows. Who has the body key can read.
@@ -77,8 +97,8 @@ const formatVersion = 1
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
-// Log is an open log. It is safe for concurrent use. There must be one at a
-// time for each database.
+// Log is an open log. It is safe for concurrent use. There is one at a time for
+// each database: it holds a lock on the journal.
 type Log struct {
 	db    *sqldb.DB
 	agent ambit.AgentID
@@ -101,8 +121,9 @@ type Log struct {
 
 // Open opens the log of cfg.Agent. It refuses a database of a newer version
 // (sqldb.ErrNewer), of another agent or other keys (ErrForeign), one whose log
-// is missing (ErrNoLog), and one whose newest part does not agree with the
-// signed checkpoint (ErrTampered); nothing is changed then. It does not read
+// is missing (ErrNoLog), one whose newest part does not agree with the signed
+// checkpoint or with the journal (ErrTampered, sqldb.ErrDamaged), and one that
+// is open elsewhere (sqldb.ErrBusy); nothing is changed then. It does not read
 // the whole log: [Verify] does.
 func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if cfg.DB == nil {

@@ -420,8 +420,8 @@ func (l *Log) write(items []*item) (n int, err error) {
 	return n, nil
 }
 
-// maxFree bounds the memory that is kept for frames, and freeFrame what is
-// kept of one.
+// maxFree bounds how many frames are kept for use again, and freeFrame, in
+// bytes, how large they are, but for two.
 const (
 	maxFree   = 64
 	freeFrame = 64 << 10
@@ -439,7 +439,7 @@ func (w *writer) newFrame() *frame {
 
 // recycle keeps a frame that nothing refers to any more.
 func (w *writer) recycle(f *frame) {
-	if len(w.free) < maxFree && cap(f.buf) <= freeFrame {
+	if len(w.free) < maxFree && (cap(f.buf) <= freeFrame || len(w.free) < 2) {
 		f.reset()
 		w.free = append(w.free, f)
 	}
