@@ -1,9 +1,7 @@
 package audit
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -69,10 +67,9 @@ type writer struct {
 	settleErr   error       // of the last settlement; nil if it went well
 	readers     []*item     // wait for events to be settled
 
-	timer       *time.Timer // of flush, retry and settling; see gather
-	free        []*frame    // to be used again
-	plain, leaf []byte
-	buf         bytes.Buffer
+	timer             *time.Timer // of flush, retry and settling; see gather
+	free              []*frame    // to be used again
+	plain, leaf, body []byte      // overwritten for each event
 }
 
 // Append writes e and returns its position when it is durable. The log sets
@@ -469,13 +466,11 @@ func (l *Log) addRow(f *frame, it *item) error {
 	}
 	it.seq = r.seq
 	it.event.Seq, it.event.Time = r.seq, time.UnixMicro(r.micros).UTC()
-	w.buf.Reset()
-	enc := json.NewEncoder(&w.buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(&it.event); err != nil {
-		return fmt.Errorf("encoding the event: %w", err)
+	body, err := appendBody(w.body[:0], &it.event)
+	if err != nil {
+		return err
 	}
-	body := bytes.TrimSuffix(w.buf.Bytes(), []byte("\n"))
+	w.body = body
 	f.add(r, func(dst []byte) ([]byte, [commitmentSize]byte) { return l.keys.seal(dst, r.seq, body, &w.plain) })
 	return nil
 }
