@@ -128,6 +128,7 @@ func (l *Log) endSettling(err error) error {
 		}
 		if len(w.pending) == 0 {
 			w.journal.restart()
+			w.free = nil
 		}
 		l.publish(l.Size(), w.settled)
 	}

@@ -418,7 +418,7 @@ func (l *Log) write(items []*item) (n int, err error) {
 }
 
 // maxFree bounds how many frames are kept for use again, and freeFrame, in
-// bytes, how large they are, but for two.
+// bytes, how large they are, but for four. An idle log keeps none.
 const (
 	maxFree   = 64
 	freeFrame = 64 << 10
@@ -436,7 +436,7 @@ func (w *writer) newFrame() *frame {
 
 // recycle keeps a frame that nothing refers to any more.
 func (w *writer) recycle(f *frame) {
-	if len(w.free) < maxFree && (cap(f.buf) <= freeFrame || len(w.free) < 2) {
+	if len(w.free) < maxFree && (cap(f.buf) <= freeFrame || len(w.free) < 4) {
 		f.reset()
 		w.free = append(w.free, f)
 	}
