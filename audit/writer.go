@@ -23,10 +23,10 @@ const (
 	// flushAfter is how long a recorded event may wait for an append to share
 	// a commit with.
 	flushAfter = 250 * time.Millisecond
-	// gatherFor is how long a commit waits for company when the last one had
-	// some: under load fewer commits cost less, and somebody who appends alone
-	// never waits.
-	gatherFor = 200 * time.Microsecond
+	// gatherFor is how long a write waits for company when the last one had
+	// some: under load fewer flushes of the disk cost less, and somebody who
+	// appends alone never waits.
+	gatherFor = time.Millisecond
 	// retryAfter is how often recorded events are tried again while the
 	// log cannot be written.
 	retryAfter = time.Second
@@ -318,7 +318,7 @@ func (l *Log) gatherMore(waiting int) wake {
 		}
 		break
 	}
-	w.company = max(waiting, w.company*3/4)
+	w.company = max(waiting, w.company*15/16) // one less each time fewer come
 	return forWaiter
 }
 
