@@ -203,7 +203,7 @@ func fillDisk(dir string) error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("mounting: %w", err)
 	}
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
 		return fmt.Errorf("mounting: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
