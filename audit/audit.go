@@ -3,24 +3,44 @@
 // the events themselves beside it, encrypted.
 //
 // [Log.Append] returns when its event survives a power cut. Whatever was
-// queued while the last commit ran becomes one transaction, so many appends
-// share one fsync. [Log.Record] does not wait; it blocks only while the queue
-// is full and never drops.
+// queued while the last write ran becomes one frame of the journal, a file
+// beside the database, so many appends share one flush of the disk.
+// [Log.Record] does not wait; it blocks only while the queue is full and never
+// drops. The rows go from the journal into the database hundreds at a time,
+// and before anything reads them: what reads the log sees all of it, wherever
+// it is.
 //
 // Anybody who kept a [Head] can tell whether the log still holds the history
 // that the head stands for: [Verify] recomputes every hash from the rows. The
 // formats are in docs/design/log.md and do not change.
 //
-// Crash points: before the commit of a batch nothing of it is there, and
-// nobody was told otherwise; after it all of it is there, in order. What the
-// tree needs is recomputed from rows when the log is opened, so there is no
-// second thing that could disagree.
+// Crash points, in the order of things:
+//   - before a frame is durable: nothing of the batch is there, or all of it,
+//     and nobody was told otherwise; a torn frame is dropped by [Open];
+//   - between that and the database's commit: Open finds the frame, checks it
+//     and puts it into the database;
+//   - between the commit and the next frame: Open finds frames whose positions
+//     the database has, and passes them over;
+//   - while Open does this, or Close: as one of the above.
+//
+// What the tree needs is recomputed from rows when the log is opened, and rows
+// are keyed by position, so nothing is there twice. A write that fails leaves
+// the tree as it was; the next frame takes its place. When the database cannot
+// be written, the journal takes as many rows as one transaction is worth; then
+// appends fail too.
+//
+// Known hole: a disk that lies about flushing, or that damages sectors beside
+// those it writes while power fails (which SQLite too takes for granted,
+// https://sqlite.org/psow.html). A journal that is deleted, or damaged in its
+// last frame, while events are in it alone looks like a log that ended before
+// them: only a head kept elsewhere shows it.
 //
 // Trust: events are taken as they are; nobody but the worker calls Append, and
-// text in them may come from a hostile agent. The database file is not
-// trusted: who can write to it but lacks the keys can destroy the log, and can
-// put back an older copy of it, which only a head kept elsewhere shows; they
-// cannot change, remove, add or reorder events unnoticed, nor read them (they
+// text in them may come from a hostile agent. Database and journal are not
+// trusted: who can write to them but lacks the keys can destroy the log, and
+// can put back an older copy of it, which only a head kept elsewhere shows;
+// events of the journal are decrypted before they are believed. They cannot
+// change, remove, add or reorder events unnoticed, nor read them (they
 // see when, of which kind and with which decision events happened). Who has
 // the signing key can write another history, which a head kept elsewhere
 // shows. Who has the body key can read.
@@ -77,8 +97,8 @@ const formatVersion = 1
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
-// Log is an open log. It is safe for concurrent use. There must be one at a
-// time for each database.
+// Log is an open log. It is safe for concurrent use. There is one at a time for
+// each database: it holds a lock on the journal.
 type Log struct {
 	db    *sqldb.DB
 	agent ambit.AgentID
@@ -93,15 +113,17 @@ type Log struct {
 
 	w writer // owned by the writer goroutine
 
-	mu    sync.Mutex    // held for moments, never during I/O
-	size  uint64        // durable events
-	grown chan struct{} // closed when size grows; nil while nobody waits
+	mu      sync.Mutex    // held for moments, never during I/O
+	size    uint64        // durable events
+	settled uint64        // of which in the database; the others are in the journal
+	grown   chan struct{} // closed when size grows; nil while nobody waits
 }
 
 // Open opens the log of cfg.Agent. It refuses a database of a newer version
 // (sqldb.ErrNewer), of another agent or other keys (ErrForeign), one whose log
-// is missing (ErrNoLog), and one whose newest part does not agree with the
-// signed checkpoint (ErrTampered); nothing is changed then. It does not read
+// is missing (ErrNoLog), one whose newest part does not agree with the signed
+// checkpoint or with the journal (ErrTampered, sqldb.ErrDamaged), and one that
+// is open elsewhere (sqldb.ErrBusy); nothing is changed then. It does not read
 // the whole log: [Verify] does.
 func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if cfg.DB == nil {
@@ -118,24 +140,19 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if err := cfg.DB.Migrate(ctx, "audit_version", migrations); err != nil {
 		return nil, fmt.Errorf("opening the log: %w", err)
 	}
-	st, err := load(ctx, cfg.DB, keys)
-	if errors.Is(err, ErrNoLog) && cfg.Create {
-		if err = create(ctx, cfg.DB, keys); err == nil {
-			st, err = load(ctx, cfg.DB, keys)
-		}
-	}
+	journal, st, err := recoverLog(ctx, cfg, keys)
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of %s: %w", cfg.Agent, err)
 	}
 	l := &Log{
 		db: cfg.DB, agent: cfg.Agent, keys: keys, clock: cfg.Clock,
 		queue: make(chan *item, queueLength), closing: make(chan struct{}), done: make(chan struct{}),
-		size: st.size,
+		size: st.size, settled: st.size,
 	}
 	if l.clock == nil {
 		l.clock = time.Now
 	}
-	l.w.state = st
+	l.w.state, l.w.journal = st, journal
 	go l.run()
 	return l, nil
 }
@@ -175,21 +192,22 @@ func (l *Log) Wait(ctx context.Context, after uint64) error {
 	}
 }
 
-// publish makes a new size known.
-func (l *Log) publish(size uint64) {
+// publish makes new sizes known.
+func (l *Log) publish(size, settled uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.size = size
-	if l.grown != nil {
+	if size != l.size && l.grown != nil {
 		close(l.grown)
 		l.grown = nil
 	}
+	l.size, l.settled = size, settled
 }
 
-// Close writes what is queued, with a signed checkpoint, and ends the log. If
-// ctx ends first, Close returns its error while the writer goes on; calling it
-// again waits again. An error that is not the context's says how many events
-// of Record could not be written.
+// Close writes what is queued, moves everything into the database with a
+// signed checkpoint, and ends the log. If ctx ends first, Close returns its
+// error while the writer goes on; calling it again waits again. An error that
+// is not the context's says how many events of Record could not be written, or
+// that the durable ones stay in the journal, from which the next Open takes them.
 func (l *Log) Close(ctx context.Context) error {
 	l.closeOnce.Do(func() { close(l.closing) })
 	select {
@@ -200,12 +218,20 @@ func (l *Log) Close(ctx context.Context) error {
 	}
 }
 
-// state is the log as the database has it.
+// state is the tree at one size.
 type state struct {
 	edge   edge
 	size   uint64 // events
 	micros int64  // time of the last event
-	signed uint64 // size of the stored checkpoint
+}
+
+// add puts a durable row into the tree and returns the tiles that it filled.
+// leaf is overwritten.
+func (st *state) add(r *row, origin string, leaf *[]byte) []tile {
+	l := Leaf{Origin: origin, Seq: r.seq, Micros: r.micros, Kind: r.kind, Commitment: r.commitment}
+	*leaf = l.AppendTo((*leaf)[:0])
+	st.size, st.micros = r.seq+1, max(st.micros, r.micros)
+	return st.edge.add(r.seq, tlog.RecordHash(*leaf))
 }
 
 // querier is what reads: the database, or a transaction.
@@ -270,7 +296,8 @@ func load(ctx context.Context, q querier, keys *keyring) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	st := &state{signed: head.Size, size: head.Size &^ (tileWidth - 1)}
+	st := &state{size: head.Size &^ (tileWidth - 1)}
+	var leaf []byte
 	if err := st.edge.fromTiles(ctx, q, st.size); err != nil {
 		return nil, err
 	}
@@ -287,9 +314,7 @@ func load(ctx context.Context, q querier, keys *keyring) (*state, error) {
 		if r.seq != st.size {
 			return fmt.Errorf("%w: event %d is missing; keep the file and run the verification", ErrTampered, st.size)
 		}
-		st.edge.add(r.seq, r.leafHash(keys.origin))
-		st.size++
-		st.micros = max(st.micros, r.micros)
+		st.add(r, keys.origin, &leaf)
 		return check()
 	})
 	if err != nil {

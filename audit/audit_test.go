@@ -339,13 +339,13 @@ func TestFileHoldsNoClearTextAndStaysSmall(t *testing.T) {
 	if _, err := l.Head(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, suffix := range []string{"", "-wal"} {
-		b, err := os.ReadFile(h.path + suffix)
+	for _, name := range []string{"agent.db", "agent.db-wal", "agent.journal"} {
+		b, err := os.ReadFile(filepath.Join(filepath.Dir(h.path), name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if i := bytes.Index(bytes.ToLower(b), []byte("canary")); i >= 0 {
-			t.Errorf("agent.db%s holds %q", suffix, b[i:i+20])
+			t.Errorf("%s holds %q", name, b[i:i+20])
 		}
 	}
 	closeLog()

@@ -34,6 +34,8 @@ func TestMain(m *testing.M) {
 		err = appendUntilKilled(os.Args[1])
 	case "disk":
 		err = fillDisk(os.Args[1])
+	case "journal":
+		err = fillJournal(os.Args[1])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -172,9 +174,15 @@ func TestL2KilledUnderLoad(t *testing.T) {
 
 // L2: the disk is full. A small file system is mounted where only the child
 // sees it.
-func TestL2DiskFull(t *testing.T) {
+func TestL2DiskFull(t *testing.T) { onSmallDisk(t, "disk") }
+
+// L2: the same for the journal, on a file system where overwriting takes room
+// (one that copies on write): the file gets holes while the log is open.
+func TestL2DiskFullUnderTheJournal(t *testing.T) { onSmallDisk(t, "journal") }
+
+func onSmallDisk(t *testing.T, role string) {
 	dir := t.TempDir()
-	cmd := child(t, "disk", dir)
+	cmd := child(t, role, dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	if os.Getuid() != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
@@ -195,7 +203,7 @@ func fillDisk(dir string) error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("mounting: %w", err)
 	}
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
 		return fmt.Errorf("mounting: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -265,6 +273,62 @@ func fillDisk(dir string) error {
 		fmt.Printf("round %d: %d refused, %d events\n", round, refused, r.Size)
 	}
 	return errors.Join(l.Close(ctx), db.Close())
+}
+
+func fillJournal(dir string) error {
+	if err := errors.Join(syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""),
+		syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=4m")); err != nil {
+		return fmt.Errorf("mounting: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	db, l, err := openAt(filepath.Join(dir, "agent.db"))
+	if err != nil {
+		return err
+	}
+	if _, err := l.Append(ctx, request(0)); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "agent.journal"), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	const keepSize, punchHole = 1, 2
+	if err := syscall.Fallocate(int(f.Fd()), keepSize|punchHole, 16<<10, 1<<20); err != nil {
+		return err
+	}
+	ballast := filepath.Join(dir, "ballast")
+	if err := fill(ballast); err != nil {
+		return err
+	}
+	acked, refused := 0, 0
+	for n := 1; refused < 30 && n < 20_000; n++ {
+		switch seq, err := l.Append(ctx, request(n)); {
+		case errors.Is(err, sqldb.ErrFull) && strings.Contains(err.Error(), "agent.journal"):
+			if refused++; refused == 1 {
+				l.Record(outcome(uint64(acked), 207)) // must not be lost
+			}
+		case err != nil:
+			return fmt.Errorf("with a full disk: %w", err)
+		default:
+			acked = int(seq)
+		}
+	}
+	if refused < 30 || l.Size() != uint64(acked)+1 {
+		return fmt.Errorf("%d refused, acknowledged are %d, the log has %d", refused, acked+1, l.Size())
+	}
+	if err := os.Remove(ballast); err != nil {
+		return err
+	}
+	seq, err := l.Append(ctx, request(0))
+	if err != nil || seq != uint64(acked)+2 { // the recorded outcome came first
+		return fmt.Errorf("with room again: position %d after %d: %w", seq, acked, err)
+	}
+	r, err := l.Verify(ctx)
+	if err != nil || !r.OK || r.Size != seq+1 {
+		return fmt.Errorf("%+v, %w", r, err)
+	}
+	return errors.Join(f.Close(), l.Close(ctx), db.Close())
 }
 
 // fill takes all room on the file system.

@@ -29,9 +29,10 @@ type Keys struct {
 }
 
 const (
-	saltSize  = 32
-	nonceSize = 12
-	tagSize   = 16
+	saltSize       = 32
+	nonceSize      = 12
+	commitmentSize = sha256.Size
+	tagSize        = 16
 
 	// sealedV1 is the first byte of a sealed body: AES-256-GCM (NIST SP
 	// 800-38D) with a random nonce, over salt and body.
@@ -55,6 +56,9 @@ type keyring struct {
 func newKeyring(agent ambit.AgentID, k Keys) (*keyring, error) {
 	if agent == "" {
 		return nil, errors.New("the agent has no name")
+	}
+	if len(agent) > 200 {
+		return nil, errors.New("the agent's name is too long")
 	}
 	if k.Body.Len() != 32 || k.Sign.Len() != ed25519.SeedSize {
 		return nil, errors.New("the log's keys must be 32 bytes each")

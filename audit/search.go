@@ -129,9 +129,13 @@ func (l *Log) show(r *row) ambit.Event {
 
 // span turns times and positions into the positions from (included) and to
 // (excluded). Times never go back, so they are found by bisection without an
-// index.
+// index. What is in the journal only is settled first.
 func (l *Log) span(ctx context.Context, since, until time.Time, after, before *uint64) (from, to int64, err error) {
-	size := int64(l.Size())
+	settled, err := l.settle(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	size := int64(settled)
 	to = size
 	if after != nil {
 		from = int64(min(*after, uint64(size))) + 1

@@ -51,11 +51,16 @@ type Report struct {
 // Verify checks the log from its first event to its last, as [Verify] does.
 // Appends go on meanwhile; what they add is not checked.
 func (l *Log) Verify(ctx context.Context, heads ...[]byte) (Report, error) {
-	return verify(ctx, l.db, l.keys, heads)
+	if _, err := l.settle(ctx); err != nil {
+		return Report{}, fmt.Errorf("verifying the log: %w", err)
+	}
+	v := newVerification(l.db, l.keys)
+	return v.check(ctx, heads)
 }
 
 // Verify checks a log without opening it, so also one that [Open] refuses. It
-// recomputes every hash from the rows; decrypts each body and compares it with
+// recomputes every hash from the rows, those that are still in the journal
+// included; decrypts each body and compares it with
 // its leaf; and compares the tree with the checkpoint that the log stored and
 // with every given head (signed notes that were kept elsewhere). An error
 // means that the log could not be checked; what is wrong with it is in the
@@ -66,7 +71,9 @@ func Verify(ctx context.Context, cfg Config, heads ...[]byte) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("verifying the log: %w", err)
 	}
-	return verify(ctx, cfg.DB, keys, heads)
+	v := newVerification(cfg.DB, keys)
+	v.journaled = true
+	return v.check(ctx, heads)
 }
 
 // target is a head that the tree must agree with at its size.
@@ -76,23 +83,28 @@ type target struct {
 }
 
 type verification struct {
-	db      *sqldb.DB
-	keys    *keyring
-	report  Report
-	targets []target // by size, those still to come
-	edge    edge
-	next    uint64 // the position that must come next
-	micros  int64  // time of the event before
-	gap     bool   // an event is missing: no hash can be recomputed any more
-	leaf    []byte
-	tiles   []tile          // became full in this portion
-	seen    map[uint64]bool // events with a problem
-	differ  []target        // heads that do not agree
+	db        *sqldb.DB
+	keys      *keyring
+	journaled bool // the journal is read too
+	report    Report
+	targets   []target // by size, those still to come
+	edge      edge
+	next      uint64 // the position that must come next
+	micros    int64  // time of the event before
+	gap       bool   // an event is missing: no hash can be recomputed any more
+	leaf      []byte
+	tiles     []tile          // became full in this portion
+	seen      map[uint64]bool // events with a problem
+	differ    []target        // heads that do not agree
 }
 
-func verify(ctx context.Context, db *sqldb.DB, keys *keyring, heads [][]byte) (Report, error) {
+func newVerification(db *sqldb.DB, keys *keyring) *verification {
 	v := &verification{db: db, keys: keys, seen: map[uint64]bool{}}
 	v.report.Origin, v.report.Problems = keys.origin, []Problem{}
+	return v
+}
+
+func (v *verification) check(ctx context.Context, heads [][]byte) (Report, error) {
 	err := v.run(ctx, heads)
 	if errors.Is(err, sqldb.ErrDamaged) {
 		v.problem(v.next, ProblemDamaged, "the database cannot be read further: "+err.Error())
@@ -125,20 +137,65 @@ func (v *verification) run(ctx context.Context, heads [][]byte) error {
 	}
 	slices.SortStableFunc(v.targets, func(a, b target) int { return int(min(max(int64(a.Size)-int64(b.Size), -1), 1)) })
 
-	var first, end int64
-	if err := v.db.QueryRow(ctx, "SELECT coalesce((SELECT min(seq) FROM audit_event), 0), coalesce((SELECT max(seq) FROM audit_event), -1) + 1", nil, &first, &end); err != nil {
+	end, journaled, err := v.extent(ctx)
+	if err != nil {
 		return err
 	}
-	if first < 0 {
-		v.problem(0, ProblemEdited, "there are rows with positions below 0")
-	}
-	v.report.Size = uint64(end)
+	v.report.Size = end
 	v.compare()
 	if err := v.rows(ctx); err != nil {
 		return err
 	}
+	for _, f := range journaled {
+		v.report.Size = f.next()
+		for i := range f.rows {
+			if err := v.row(&f.rows[i]); err != nil {
+				return err
+			}
+		}
+		v.tiles = v.tiles[:0] // they are stored with the rows
+	}
 	v.finish()
 	return nil
+}
+
+// extent is the size of the database, and what the journal has beyond. The
+// journal is read first: what leaves it meanwhile is in the database. Another
+// process may be writing it, so what looks wrong is looked at again.
+func (v *verification) extent(ctx context.Context) (size uint64, journaled []*frame, err error) {
+	var first, end int64
+	var wrong error
+	for range 3 {
+		var b []byte
+		wrong = nil
+		if v.journaled {
+			b, wrong = readJournal(v.db.Path(), v.keys)
+		}
+		if wrong != nil && !errors.Is(wrong, sqldb.ErrDamaged) {
+			return 0, nil, wrong
+		}
+		if err := v.db.QueryRow(ctx, "SELECT coalesce((SELECT min(seq) FROM audit_event), 0), coalesce((SELECT max(seq) FROM audit_event), -1) + 1", nil, &first, &end); err != nil {
+			return 0, nil, err
+		}
+		if wrong == nil {
+			journaled, wrong = pending(b, uint64(end), v.keys)
+		}
+		if wrong == nil {
+			break
+		}
+	}
+	if first < 0 {
+		v.problem(0, ProblemEdited, "there are rows with positions below 0")
+	}
+	size = uint64(end)
+	if wrong != nil {
+		at := size
+		if n := len(journaled); n > 0 {
+			at = journaled[n-1].next()
+		}
+		v.problem(at, ProblemDamaged, wrong.Error())
+	}
+	return size, journaled, nil
 }
 
 // rows checks every row below report.Size, in portions, and after each the

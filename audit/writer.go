@@ -1,9 +1,7 @@
 package audit
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -12,10 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"golang.org/x/mod/sumdb/tlog"
-
 	"ambit"
-	"ambit/internal/sqldb"
 )
 
 const (
@@ -28,15 +23,13 @@ const (
 	// flushAfter is how long a recorded event may wait for an append to share
 	// a commit with.
 	flushAfter = 250 * time.Millisecond
-	// gatherFor is how long a commit waits for company when the last one had
-	// some: under load fewer commits cost less, and somebody who appends alone
-	// never waits.
-	gatherFor = 200 * time.Microsecond
+	// gatherFor is how long a write waits for company when the last one had
+	// some: under load fewer flushes of the disk cost less, and somebody who
+	// appends alone never waits.
+	gatherFor = time.Millisecond
 	// retryAfter is how often recorded events are tried again while the
-	// database cannot be written.
+	// log cannot be written.
 	retryAfter = time.Second
-	// signEvery is how many events may follow the stored checkpoint under load.
-	signEvery = tileWidth
 )
 
 // item is one thing for the writer to do.
@@ -44,9 +37,13 @@ type item struct {
 	event  ambit.Event
 	micros int64
 	head   bool        // answer with a head; there is no event
+	settle bool        // answer when all before is in the database; there is no event
 	done   chan result // nil: nobody waits
-	seq    uint64      // set by the writer
+	seq    uint64      // set by the writer; of a settle item, the size it waits for
 }
+
+// hasEvent says whether the item is an event and no question.
+func (it *item) hasEvent() bool { return !it.head && !it.settle }
 
 type result struct {
 	seq  uint64
@@ -56,15 +53,23 @@ type result struct {
 
 // writer is what the writer goroutine owns.
 type writer struct {
-	state   *state  // nil: to be loaded again, because a commit failed
-	batch   []*item // events that a failed commit left first, in order
-	failing bool    // the last commit failed
-	company int     // how many waited for the last commit together
+	state   *state // of all durable events
+	journal *journal
+	batch   []*item // events that a failed write left first, in order
+	failing bool    // the last write failed
+	company int     // how many waited for the last write together
 
-	args                []any
-	plain, leaf         []byte
-	sealed, commitments [insertRows][]byte
-	buf                 bytes.Buffer
+	settled     uint64      // events in the database
+	pending     []*frame    // durable in the journal only, but for those of current
+	pendingRows int         // in pending
+	current     *settlement // on its way into the database; nil if none is
+	settling    chan error  // tells how current ended; nil if there is none
+	settleErr   error       // of the last settlement; nil if it went well
+	readers     []*item     // wait for events to be settled
+
+	timer             *time.Timer // of flush, retry and settling; see gather
+	free              []*frame    // to be used again
+	plain, leaf, body []byte      // overwritten for each event
 }
 
 // Append writes e and returns its position when it is durable. The log sets
@@ -184,35 +189,47 @@ const (
 
 func (l *Log) run() {
 	defer close(l.done)
+	l.w.settled = l.w.state.size
 	for {
 		why := l.gather()
-		err := l.commit(why)
+		err := l.commit()
 		if why == forClose {
-			l.closeErr = err
+			l.closeErr = errors.Join(err, l.end())
 			return
+		}
+		if l.w.settling == nil && (len(l.w.readers) > 0 || l.w.pendingRows >= settleRows && l.w.settleErr == nil) {
+			l.startSettling()
 		}
 	}
 }
 
+// end settles everything and gives the journal up.
+func (l *Log) end() error {
+	w := &l.w
+	err := l.settleAll()
+	if err != nil {
+		err = fmt.Errorf("closing the log: %d events stay in its journal and are moved when it is next opened: %w", w.pendingRows, err)
+	}
+	return errors.Join(err, w.journal.close(err == nil))
+}
+
 // gather collects a batch: what is queued if somebody waits, otherwise until
-// somebody does or the oldest event has waited long enough.
+// somebody does or the oldest event has waited long enough. Meanwhile, and
+// when nothing happens, it has what is pending settled. With nothing pending
+// and nothing queued no timer runs.
 func (l *Log) gather() wake {
 	w := &l.w
-	var timer *time.Timer
-	var expired <-chan time.Time
-	arm := func(d time.Duration) {
-		if timer == nil {
-			timer = time.NewTimer(d)
-			expired = timer.C
+	var flush, idle <-chan time.Time
+	arm := func(d time.Duration) <-chan time.Time {
+		if w.timer == nil {
+			w.timer = time.NewTimer(d)
+		} else {
+			w.timer.Reset(d)
 		}
+		return w.timer.C
 	}
-	defer func() {
-		if timer != nil {
-			timer.Stop()
-		}
-	}()
 	if len(w.batch) > 0 {
-		arm(retryAfter)
+		flush = arm(retryAfter)
 	}
 	waiting := 0
 	for {
@@ -226,19 +243,44 @@ func (l *Log) gather() wake {
 		if waiting > 0 {
 			return l.gatherMore(waiting)
 		}
+		select { // without a timer while the queue has something
+		case it := <-queue:
+			waiting += w.take(it)
+			continue
+		default:
+		}
+		switch {
+		case len(w.batch) > 0 && flush == nil:
+			flush, idle = arm(flushAfter), nil
+		case len(w.batch) == 0 && idle == nil && w.settling == nil && len(w.pending) > 0:
+			idle = arm(settleAfter)
+			if w.settleErr != nil {
+				idle = arm(retryAfter)
+			}
+		}
 		select {
 		case it := <-queue:
-			w.batch = append(w.batch, it)
-			if it.done != nil {
-				waiting++
-			}
-			arm(flushAfter)
-		case <-expired:
+			waiting += w.take(it)
+		case <-flush:
 			return forFlush
+		case <-idle:
+			idle = nil
+			l.startSettling()
+		case err := <-w.settling:
+			_ = l.endSettling(err) // kept in settleErr, and tried again
 		case <-l.closing:
 			return l.drain()
 		}
 	}
+}
+
+// take puts it into the batch and returns 1 if somebody waits for it.
+func (w *writer) take(it *item) int {
+	w.batch = append(w.batch, it)
+	if it.done != nil {
+		return 1
+	}
+	return 0
 }
 
 // gatherMore lets others join those who wait already, so that one fsync is for
@@ -250,10 +292,7 @@ func (l *Log) gatherMore(waiting int) wake {
 	for yielded := false; len(w.batch) < maxBatch; {
 		select {
 		case it := <-l.queue:
-			w.batch = append(w.batch, it)
-			if it.done != nil {
-				waiting++
-			}
+			waiting += w.take(it)
 			continue
 		default:
 		}
@@ -272,17 +311,14 @@ func (l *Log) gatherMore(waiting int) wake {
 		}
 		select {
 		case it := <-l.queue:
-			w.batch = append(w.batch, it)
-			if it.done != nil {
-				waiting++
-			}
+			waiting += w.take(it)
 			continue
 		case <-late:
 		case <-l.closing:
 		}
 		break
 	}
-	w.company = max(waiting, w.company*3/4)
+	w.company = max(waiting, w.company*15/16) // one less each time fewer come
 	return forWaiter
 }
 
@@ -291,33 +327,33 @@ func (l *Log) drain() wake {
 	for {
 		select {
 		case it := <-l.queue:
-			l.w.batch = append(l.w.batch, it)
+			l.w.take(it)
 		default:
 			return forClose
 		}
 	}
 }
 
-// commit makes the batch durable and answers those who wait. If it fails they
-// get the error; recorded events stay in the batch, and the state is loaded
-// again before the next attempt.
-func (l *Log) commit(why wake) error {
+// commit makes the batch durable, in one frame or, if it is large, in several,
+// and answers those who wait. From the first frame that fails they get the
+// error; recorded events stay in the batch.
+func (l *Log) commit() error {
 	w := &l.w
-	err := l.write(why)
-	if err == nil && w.state.size != l.Size() {
-		l.publish(w.state.size)
+	rest := w.batch
+	var err error
+	for len(rest) > 0 && err == nil {
+		var n int
+		if n, err = l.write(rest); err == nil {
+			rest = rest[n:]
+		}
 	}
 	w.failing = err != nil
 	kept := w.batch[:0]
-	for _, it := range w.batch {
-		switch {
-		case it.done == nil && err != nil:
+	for _, it := range rest {
+		if it.done == nil {
 			kept = append(kept, it)
-		case it.head && err == nil:
-			h, err := l.head()
-			it.done <- result{head: h, err: err}
-		case it.done != nil:
-			it.done <- result{seq: it.seq, err: err}
+		} else {
+			it.done <- result{err: err}
 		}
 	}
 	clear(w.batch[len(kept):])
@@ -328,72 +364,82 @@ func (l *Log) commit(why wake) error {
 	return err
 }
 
-// write puts the batch into the database, in one transaction.
-func (l *Log) write(why wake) error {
+// write makes a frame of the first items durable and answers them. It returns
+// how many they are. Nothing changes if it fails: the tree grows after the
+// write, and the next frame takes the place of this one.
+func (l *Log) write(items []*item) (n int, err error) {
 	w := &l.w
-	events := 0
-	for _, it := range w.batch {
-		if !it.head {
-			events++
+	f := w.newFrame()
+	for n < len(items) && len(f.buf) < frameFull {
+		if items[n].hasEvent() {
+			if err := l.addRow(f, items[n]); err != nil {
+				w.recycle(f)
+				return 0, err
+			}
+		}
+		n++
+	}
+	if len(f.rows) == 0 {
+		w.recycle(f)
+	} else {
+		b := f.finish()
+		if err = l.room(len(b)); err == nil {
+			err = w.journal.append(b)
+		}
+		if err != nil {
+			w.recycle(f)
+			return 0, err
+		}
+		l.publish(f.next(), w.settled)
+		w.pending = append(w.pending, f)
+		w.pendingRows += len(f.rows)
+	}
+	for _, it := range items[:n] { // first those who can go on
+		if it.done != nil && it.hasEvent() {
+			it.done <- result{seq: it.seq}
 		}
 	}
-	sign := why != forWaiter
-	if w.state != nil && events == 0 && (!sign || w.state.signed == w.state.size) {
-		return nil
+	for i := range f.rows {
+		f.tiles = append(f.tiles, w.state.add(&f.rows[i], l.keys.origin, &w.leaf)...)
 	}
-	// No deadline: SQLite gives up by itself, and an interrupted commit would
-	// leave open whether it happened.
-	ctx := context.Background()
-	err := l.db.Write(ctx, func(tx *sqldb.Tx) error {
-		if err := l.reload(ctx, tx); err != nil {
-			return err
+	for _, it := range items[:n] {
+		switch {
+		case it.head:
+			h, err := l.head()
+			it.done <- result{head: h, err: err}
+		case it.settle && w.settled >= w.state.size:
+			it.done <- result{seq: w.settled}
+		case it.settle:
+			it.seq = w.state.size
+			w.readers = append(w.readers, it)
 		}
-		if err := l.insert(ctx, tx); err != nil {
-			return err
-		}
-		if st := w.state; sign || st.size-st.signed >= signEvery {
-			return l.storeCheckpoint(ctx, tx)
-		}
-		return nil
-	})
-	if err != nil {
-		w.state = nil
 	}
-	return err
+	return n, nil
 }
 
-// reload reads the state after a failure. What was durable before must still
-// be there.
-func (l *Log) reload(ctx context.Context, tx *sqldb.Tx) error {
-	if l.w.state != nil {
-		return nil
+// maxFree bounds how many frames are kept for use again, and freeFrame, in
+// bytes, how large they are, but for four. An idle log keeps none.
+const (
+	maxFree   = 64
+	freeFrame = 64 << 10
+)
+
+func (w *writer) newFrame() *frame {
+	f := new(frame)
+	if n := len(w.free); n > 0 {
+		f, w.free[n-1] = w.free[n-1], nil
+		w.free = w.free[:n-1]
 	}
-	st, err := load(ctx, tx, l.keys)
-	if err != nil {
-		return err
-	}
-	if size := l.Size(); st.size < size {
-		return fmt.Errorf("%w: it had %d events and has %d now", ErrTampered, size, st.size)
-	}
-	l.w.state = st
-	return nil
+	f.reset()
+	return f
 }
 
-func (l *Log) storeCheckpoint(ctx context.Context, tx *sqldb.Tx) error {
-	st := l.w.state
-	checkpoint, err := l.keys.sign(st.size, st.edge.root())
-	if err != nil {
-		return err
+// recycle keeps a frame that nothing refers to any more.
+func (w *writer) recycle(f *frame) {
+	if len(w.free) < maxFree && (cap(f.buf) <= freeFrame || len(w.free) < 4) {
+		f.reset()
+		w.free = append(w.free, f)
 	}
-	st.signed = st.size
-	res, err := tx.Exec(ctx, "UPDATE audit_log SET checkpoint = ? WHERE id = 1", string(checkpoint))
-	if err != nil {
-		return err
-	}
-	if n, err := res.RowsAffected(); err != nil || n != 1 {
-		return errors.Join(fmt.Errorf("%w: the row that says whose log it is is gone", ErrTampered), err)
-	}
-	return nil
 }
 
 func (l *Log) head() (Head, error) {
@@ -407,73 +453,24 @@ func (l *Log) head() (Head, error) {
 	return h, err
 }
 
-var (
-	insertOne  = "INSERT INTO audit_event (" + rowColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?)"
-	insertMany = insertOne + strings.Repeat(", (?, ?, ?, ?, ?, ?, ?)", insertRows-1)
-	insertFew  = insertOne + strings.Repeat(", (?, ?, ?, ?, ?, ?, ?)", insertRows/4-1)
-)
-
-// insert adds the batch's events to the tree and to the transaction.
-func (l *Log) insert(ctx context.Context, tx *sqldb.Tx) error {
+// addRow gives the event its position and time and adds it to the frame.
+func (l *Log) addRow(f *frame, it *item) error {
 	w := &l.w
-	const columns = 7
-	w.args = w.args[:0]
-	for _, it := range w.batch {
-		if it.head {
-			continue
-		}
-		if err := l.addRow(ctx, tx, it, len(w.args)/columns); err != nil {
-			return err
-		}
-		if len(w.args) == insertRows*columns {
-			if _, err := tx.Exec(ctx, insertMany, w.args...); err != nil {
-				return err
-			}
-			w.args = w.args[:0]
-		}
+	r := row{seq: w.state.size, micros: w.state.micros, kind: it.event.Kind, decision: int64(it.event.Decision)}
+	if n := len(f.rows); n > 0 {
+		r.seq, r.micros = f.rows[n-1].seq+1, f.rows[n-1].micros
 	}
-	for rest := w.args; len(rest) > 0; {
-		query, n := insertOne, columns
-		if few := insertRows / 4 * columns; len(rest) >= few {
-			query, n = insertFew, few
-		}
-		if _, err := tx.Exec(ctx, query, rest[:n]...); err != nil {
-			return err
-		}
-		rest = rest[n:]
-	}
-	return nil
-}
-
-// addRow gives the event its position and time, adds its leaf to the tree and
-// its columns to the arguments. i selects the buffers to use.
-func (l *Log) addRow(ctx context.Context, tx *sqldb.Tx, it *item, i int) error {
-	w, st := &l.w, l.w.state
-	st.micros = max(st.micros, it.micros) // the clock may go back, the log does not
-	it.seq = st.size
-	it.event.Seq, it.event.Time = st.size, time.UnixMicro(st.micros).UTC()
-	w.buf.Reset()
-	enc := json.NewEncoder(&w.buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(&it.event); err != nil {
-		return fmt.Errorf("encoding the event: %w", err)
-	}
-	body := bytes.TrimSuffix(w.buf.Bytes(), []byte("\n"))
-
-	leaf := Leaf{Origin: l.keys.origin, Seq: st.size, Micros: st.micros, Kind: it.event.Kind}
-	w.sealed[i], leaf.Commitment = l.keys.seal(w.sealed[i][:0], st.size, body, &w.plain)
-	w.commitments[i] = append(w.commitments[i][:0], leaf.Commitment[:]...)
-	w.leaf = leaf.AppendTo(w.leaf[:0])
-	for _, t := range st.edge.add(st.size, tlog.RecordHash(w.leaf)) {
-		if _, err := tx.Exec(ctx, "INSERT INTO audit_tile (level, n, hashes) VALUES (?, ?, ?)", t.level, int64(t.n), t.bytes()); err != nil {
-			return err
-		}
-	}
-	var of any
+	r.micros = max(r.micros, it.micros) // the clock may go back, the log does not
 	if it.event.Of != nil {
-		of = int64(*it.event.Of)
+		r.of.Int64, r.of.Valid = int64(*it.event.Of), true
 	}
-	w.args = append(w.args, int64(st.size), st.micros, string(it.event.Kind), int64(it.event.Decision), of, w.commitments[i], w.sealed[i])
-	st.size++
+	it.seq = r.seq
+	it.event.Seq, it.event.Time = r.seq, time.UnixMicro(r.micros).UTC()
+	body, err := appendBody(w.body[:0], &it.event)
+	if err != nil {
+		return err
+	}
+	w.body = body
+	f.add(r, func(dst []byte) ([]byte, [commitmentSize]byte) { return l.keys.seal(dst, r.seq, body, &w.plain) })
 	return nil
 }
