@@ -9,7 +9,8 @@ import (
 
 // Bounds of bulkConn, in bytes.
 const (
-	bulkAfter  = 256 << 10 // sent on the connection before writes are gathered
+	bulkPiece  = 8 << 10   // smaller writes are no part of a long answer
+	bulkAfter  = 256 << 10 // sent in larger ones before they are gathered
 	bulkBuffer = 256 << 10 // gathered at the most
 )
 
@@ -28,7 +29,7 @@ type bulkConn struct {
 
 	mu       sync.Mutex // held while writing through
 	changed  *sync.Cond
-	sent     int64  // until bulkAfter
+	sent     int64  // in writes of at least bulkPiece, one after the other
 	pending  []byte // for the sender
 	spare    []byte // the sender's last buffer
 	sending  bool   // a sender runs
@@ -48,9 +49,13 @@ func (b *bulkConn) Write(p []byte) (int, error) {
 	if b.writeErr != nil {
 		return 0, b.writeErr
 	}
-	if b.sent < bulkAfter {
-		b.sent += int64(len(p))
-		return b.Conn.Write(p)
+	if !b.sending {
+		if b.sent += int64(len(p)); len(p) < bulkPiece {
+			b.sent = 0 // an end, or a short answer
+		}
+		if b.sent < bulkAfter {
+			return b.Conn.Write(p)
+		}
 	}
 	for len(b.pending) > 0 && len(b.pending)+len(p) > bulkBuffer {
 		if b.changed.Wait(); b.writeErr != nil {
