@@ -144,7 +144,7 @@ func parseRecord(b []byte) (r row, rest []byte, ok bool) {
 // places. What is between them is passed over.
 func frames(b []byte) (found []*frame) {
 	for len(b) >= frameHeader {
-		n := frameAlign
+		var n int
 		if f, ok := parseFrame(b); ok {
 			found = append(found, f)
 			n = aligned(len(f.buf))

@@ -210,18 +210,6 @@ func (c *canary) arrived(t *testing.T) []string {
 	return others
 }
 
-// reasons are the codes of the refusals in an agent's log, by URL.
-func (h *home) reasons(agent string) map[string]string {
-	h.t.Helper()
-	codes := map[string]string{}
-	for _, c := range h.calls(agent, "--denied") {
-		if c.Reason != nil {
-			codes[c.URL] = c.Reason.Code
-		}
-	}
-	return codes
-}
-
 // alert is one of `ambit alerts --json`.
 type alert struct {
 	Agent, Severity, Key, Title string

@@ -136,7 +136,7 @@ func TestB5KilledAtAnyMoment(t *testing.T) {
 		h.deploy(manifest("a", rules))
 		h.plant("a")
 		h.deploy(manifest("a", rules, "computer:\n  restart: always\n  command: [sh, -c, 'exec /workspace/attacker get 0 "+u.url("a.example", "/load")+" >>/workspace/answers']\n"))
-		soon := func() { c.more(5 + rand.IntN(20)) } //nolint:gosec // any moment will do
+		soon := func() { c.more(5 + rand.IntN(20)) }
 		sameRules := func(after string) {
 			h.await(func() bool {
 				r := h.sh("a", "curl -sS "+u.url("a.example", "/other"))
