@@ -117,6 +117,7 @@ func (f *Fleet) Close(ctx context.Context) error {
 	wg.Wait()
 	f.stop()
 	f.wg.Wait()
+	f.limiter.close()
 	return errors.Join(errs...)
 }
 

@@ -132,6 +132,13 @@ func (l *limiter) remove(id ambit.AgentID) {
 	}
 }
 
+// close deletes the home's groups; one that an agent is still in stays.
+func (l *limiter) close() {
+	for _, root := range l.roots {
+		_ = os.Remove(root)
+	}
+}
+
 // outOfMemory says whether the kernel ended something of the agent's because
 // of its memory limit.
 func (l *limiter) outOfMemory(id ambit.AgentID) bool {
