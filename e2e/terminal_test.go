@@ -112,7 +112,7 @@ func TestExecWithATerminal(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.h.await(func() bool { o.write("stty size\n"); return strings.Contains(o.text(), "44 122") }, 20*time.Second, "the new size: "+o.text())
-		o.write("echo begin; sleep 1000\n")
+		o.write("sh -c 'trap \"exit 130\" INT; echo begin; while :; do sleep 1; done'\n")
 		o.expect("begin\r\n")
 		o.write("\x03")
 		o.expect("^C")
