@@ -31,8 +31,8 @@ const program = 8
 func layers() map[string]int {
 	rows := [][]string{
 		0: {".", "internal"},
-		1: {"manifest", "policy", "scan", "audit"},
-		2: {"agent", "access", "approval", "flow", "alert"},
+		1: {"manifest", "policy", "scan", "audit", "kek"},
+		2: {"agent", "access", "approval", "flow", "alert", "connector"},
 		3: {"gate"},
 		4: {"vault", "memory", "sandbox"},
 		5: {"egress", "tools", "model", "channel", "control"},
