@@ -197,14 +197,14 @@ const (
 
 // size reads "512MiB".
 func (d *decoder) size(n node, fallback Bytes) Bytes {
-	if !n.given() {
+	if !n.Given() {
 		return fallback
 	}
-	if n.digits(fraction()) != "" {
-		d.refuse(n, "a size needs a unit, found "+n.kind(), "write for example "+fallback.String()+"; the units are KiB, MiB, GiB and TiB")
+	if n.Decimal() != "" {
+		d.Refuse(n, "a size needs a unit, found "+n.Kind(), "write for example "+fallback.String()+"; the units are KiB, MiB, GiB and TiB")
 		return 0
 	}
-	s, ok := d.text(n, "")
+	s, ok := d.Text(n, "")
 	if !ok {
 		return 0
 	}
@@ -214,7 +214,7 @@ func (d *decoder) size(n node, fallback Bytes) Bytes {
 		if l := looseSize().FindStringSubmatch(s); l != nil {
 			hint = "write " + l[1] + strings.ToUpper(l[2]) + "iB"
 		}
-		d.refuse(n, quote(s)+" is not a size", hint)
+		d.Refuse(n, quote(s)+" is not a size", hint)
 		return 0
 	}
 	count, err := strconv.ParseInt(m[1], 10, 64)
@@ -223,7 +223,7 @@ func (d *decoder) size(n node, fallback Bytes) Bytes {
 			return Bytes(count) * u.size
 		}
 	}
-	d.refuse(n, quote(s)+" is not between "+minSize.String()+" and "+maxSize.String(), "write for example "+fallback.String())
+	d.Refuse(n, quote(s)+" is not between "+minSize.String()+" and "+maxSize.String(), "write for example "+fallback.String())
 	return 0
 }
 
@@ -232,11 +232,11 @@ const maxRetention = 3650 * Day
 
 // retention reads "90d" or "forever".
 func (d *decoder) retention(n node) Retention {
-	if n.given() && n.digits(decimal()) != "" {
-		d.refuse(n, "a time needs a unit, found "+n.kind(), "write "+n.digits(decimal())+"d for days; the units are d, w and y")
+	if n.Given() && n.Whole() != "" {
+		d.Refuse(n, "a time needs a unit, found "+n.Kind(), "write "+n.Whole()+"d for days; the units are d, w and y")
 		return 0
 	}
-	s, ok := d.text(n, DefaultRetention.String())
+	s, ok := d.Text(n, DefaultRetention.String())
 	if !ok {
 		return 0
 	}
@@ -246,7 +246,7 @@ func (d *decoder) retention(n node) Retention {
 	const hint = `write a number of days, weeks or years as in 90d, 12w or 2y, or "forever"`
 	m := keptPattern().FindStringSubmatch(s)
 	if m == nil {
-		d.refuse(n, quote(s)+" is not a time to keep the log for", hint)
+		d.Refuse(n, quote(s)+" is not a time to keep the log for", hint)
 		return 0
 	}
 	days, err := strconv.Atoi(m[1])
@@ -258,7 +258,7 @@ func (d *decoder) retention(n node) Retention {
 	}
 	r := Retention(time.Duration(days)) * Day
 	if err != nil || r > maxRetention {
-		d.refuse(n, quote(s)+" is more than 10y", "write 10y or less, or forever")
+		d.Refuse(n, quote(s)+" is more than 10y", "write 10y or less, or forever")
 		return 0
 	}
 	return r

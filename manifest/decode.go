@@ -7,11 +7,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml/ast"
-
 	"ambit"
 	"ambit/internal/dialguard"
 	"ambit/internal/hostname"
+	"ambit/internal/strictyaml"
 )
 
 // The keys of each mapping, in the order in which messages list them.
@@ -26,23 +25,44 @@ var (
 // laterKeys are top-level keys of the design that this version does not read.
 var laterKeys = []string{"role", "region", "model", "connectors", "approvals", "channels", "memory"}
 
+const firstHint = `a manifest starts with "ambit: v1"`
+
+func language() *strictyaml.Language {
+	return &strictyaml.Language{
+		Noun: "manifest", Start: firstHint, MaxSize: MaxSize, TooLarge: "use wildcards to write fewer rules",
+		Second: "put each agent into a file of its own", Later: laterKeys,
+	}
+}
+
+// decoder reads the mappings of a manifest.
+type decoder struct{ *strictyaml.Decoder }
+
+type (
+	node  = strictyaml.Node
+	check = strictyaml.Check
+)
+
+func quote(s string) string   { return strictyaml.Quote(s) }
+func shorten(s string) string { return strictyaml.Shorten(s) }
+func invisible(r rune) bool   { return strictyaml.Invisible(r) }
+
 func (d *decoder) manifest(root node) *Manifest {
-	if !root.isMapping() {
-		d.wrongKind(root, "keys and values", firstHint)
+	if !root.IsMapping() {
+		d.WrongKind(root, "keys and values", firstHint)
 		return nil
 	}
-	f := d.fields(root, rootKeys)
-	if v := f["ambit"]; !v.given() {
-		d.missing(root, "ambit", firstHint)
-	} else if s, ok := v.ast.(*ast.StringNode); !ok || s.Value != Version {
-		d.wrongKind(v, quote(Version)+", the only version that this Ambit reads", `write "ambit: v1"`)
+	f := d.Fields(root, rootKeys)
+	if v := f["ambit"]; !v.Given() {
+		d.Missing(root, "ambit", firstHint)
+	} else if s, ok := v.Scalar(); !ok || s != Version {
+		d.WrongKind(v, quote(Version)+", the only version that this Ambit reads", `write "ambit: v1"`)
 	}
-	if !f["name"].given() {
-		d.missing(root, "name", "write for example name: support")
+	if !f["name"].Given() {
+		d.Missing(root, "name", "write for example name: support")
 	}
 	return &Manifest{
-		Name:        ambit.AgentID(d.checked(f["name"], "", checkName)),
-		Description: d.checked(f["description"], "", checkDescription),
+		Name:        ambit.AgentID(d.Checked(f["name"], "", checkName)),
+		Description: d.Checked(f["description"], "", checkDescription),
 		Computer:    d.computer(f["computer"]),
 		Egress:      d.egress(f["egress"]),
 		Audit:       d.audit(f["audit"]),
@@ -50,50 +70,50 @@ func (d *decoder) manifest(root node) *Manifest {
 }
 
 func (d *decoder) computer(n node) Computer {
-	f := d.fields(n, computerKeys)
+	f := d.Fields(n, computerKeys)
 	c := Computer{
-		Image:      parseImage(d.checked(f["image"], "host", checkImage)),
-		Command:    d.texts(f["command"], checkArgument),
+		Image:      parseImage(d.Checked(f["image"], "host", checkImage)),
+		Command:    d.Texts(f["command"], checkArgument),
 		Env:        d.env(f["env"]),
-		Workdir:    d.checked(f["workdir"], DefaultWorkdir, checkFolder),
+		Workdir:    d.Checked(f["workdir"], DefaultWorkdir, checkFolder),
 		Memory:     d.size(f["memory"], DefaultMemory),
-		CPUs:       d.number(f["cpus"], 0.01, 1024, DefaultCPUs),
-		Processes:  d.integer(f["processes"], 8, 32768, DefaultProcesses),
+		CPUs:       d.Number(f["cpus"], 0.01, 1024, DefaultCPUs),
+		Processes:  d.Integer(f["processes"], 8, 32768, DefaultProcesses),
 		Disk:       d.size(f["disk"], DefaultDisk),
-		Restart:    Restart(d.choice(f["restart"], string(RestartOnFailure), string(RestartNever), string(RestartAlways))),
-		RegistryCA: d.checked(f["registryCA"], "", checkPEM),
+		Restart:    Restart(d.Choice(f["restart"], string(RestartOnFailure), string(RestartNever), string(RestartAlways))),
+		RegistryCA: d.Checked(f["registryCA"], "", checkPEM),
 	}
 	if len(c.Command) > maxArguments {
-		d.refuse(f["command"], fmt.Sprintf("has %d items, more than %d", len(c.Command), maxArguments), "put them into a script")
+		d.Refuse(f["command"], fmt.Sprintf("has %d items, more than %d", len(c.Command), maxArguments), "put them into a script")
 	}
 	if len(c.Command) > 0 {
-		program := f["command"].item(0)
-		if s, ok := program.ast.(*ast.StringNode); ok && s.Value == "" {
-			d.refuse(program, "the program's name is empty", "write for example command: [node, agent.js]")
+		program := f["command"].Item(0)
+		if s, ok := program.Scalar(); ok && s == "" {
+			d.Refuse(program, "the program's name is empty", "write for example command: [node, agent.js]")
 		}
 	}
-	if f["registryCA"].given() && c.Image.Kind != ImageOCI && c.Image.Kind != 0 {
-		d.refuse(f["registryCA"], "has no use: the image "+quote(c.Image.String())+" does not come from a registry", "remove it")
+	if f["registryCA"].Given() && c.Image.Kind != ImageOCI && c.Image.Kind != 0 {
+		d.Refuse(f["registryCA"], "has no use: the image "+quote(c.Image.String())+" does not come from a registry", "remove it")
 	}
 	return c
 }
 
 func (d *decoder) env(n node) map[string]string {
-	if !n.given() {
+	if !n.Given() {
 		return nil
 	}
 	env := map[string]string{}
-	d.pairs(n, func(key string, k, v node) {
-		d.complain(k, checkVariable, key)
-		env[key] = d.checked(v, "", checkArgument)
+	d.Pairs(n, func(key string, k, v node) {
+		d.Complain(k, checkVariable, key)
+		env[key] = d.Checked(v, "", checkArgument)
 	})
 	return env
 }
 
 func (d *decoder) egress(n node) Egress {
-	f := d.fields(n, egressKeys)
-	e := Egress{Intent: Intent(d.choice(f["intent"], string(IntentOptional), string(IntentRequired)))}
-	d.list(f["allow"], func(i int, item node) {
+	f := d.Fields(n, egressKeys)
+	e := Egress{Intent: Intent(d.Choice(f["intent"], string(IntentOptional), string(IntentRequired)))}
+	d.List(f["allow"], func(i int, item node) {
 		e.Allow = append(e.Allow, d.rule(i, item))
 	})
 	d.agree(f["allow"], e.Allow)
@@ -120,7 +140,7 @@ func (d *decoder) agree(n node, rules []Rule) {
 				continue
 			}
 			if key := difference(r, other); key != "" {
-				d.refuse(n.item(i), fmt.Sprintf("differs in %s from %s, which is for the same host and port %d", key, other.Label(), port),
+				d.Refuse(n.Item(i), fmt.Sprintf("differs in %s from %s, which is for the same host and port %d", key, other.Label(), port),
 					"a connection can be made in one way only: write the same "+key+" in both")
 				break
 			}
@@ -145,61 +165,61 @@ func difference(a, b *Rule) string {
 }
 
 func (d *decoder) audit(n node) Audit {
-	f := d.fields(n, auditKeys)
+	f := d.Fields(n, auditKeys)
 	return Audit{Retention: d.retention(f["retention"])}
 }
 
 func (d *decoder) rule(i int, n node) Rule {
-	if !n.isMapping() {
-		d.wrongKind(n, "a rule", `write for example "host: api.example.com"`)
+	if !n.IsMapping() {
+		d.WrongKind(n, "a rule", `write for example "host: api.example.com"`)
 		return Rule{}
 	}
-	f := d.fields(n, ruleKeys)
-	line, _ := n.place()
+	f := d.Fields(n, ruleKeys)
+	line, _ := n.Place()
 	r := Rule{
 		Index:     i,
 		Line:      line,
-		Name:      d.checked(f["name"], "", checkLabel),
-		Host:      d.checked(f["host"], "", checkHost),
-		Methods:   d.texts(f["methods"], checkMethod),
-		Paths:     d.texts(f["paths"], checkPath),
+		Name:      d.Checked(f["name"], "", checkLabel),
+		Host:      d.Checked(f["host"], "", checkHost),
+		Methods:   d.Texts(f["methods"], checkMethod),
+		Paths:     d.Texts(f["paths"], checkPath),
 		Query:     d.conditions(f["query"], checkParameter, checkValue, strings.Clone),
 		Headers:   d.conditions(f["headers"], checkField, checkFieldValue, http.CanonicalHeaderKey),
-		TLS:       TLS(d.choice(f["tls"], string(TLSTerminate), string(TLSPassthrough), string(TLSNone))),
-		Private:   d.boolean(f["private"]),
-		CA:        d.checked(f["ca"], "", checkPEM),
-		WebSocket: d.boolean(f["websocket"]),
+		TLS:       TLS(d.Choice(f["tls"], string(TLSTerminate), string(TLSPassthrough), string(TLSNone))),
+		Private:   d.Boolean(f["private"]),
+		CA:        d.Checked(f["ca"], "", checkPEM),
+		WebSocket: d.Boolean(f["websocket"]),
 	}
-	for _, s := range d.texts(f["resolve"], checkAddress) {
+	for _, s := range d.Texts(f["resolve"], checkAddress) {
 		if a, err := netip.ParseAddr(s); err == nil {
 			r.Resolve = append(r.Resolve, a)
 		}
 	}
 	r.Ports = d.ports(f["ports"], r.TLS)
-	if !f["host"].given() {
-		d.missing(n, "host", "write for example host: api.example.com")
+	if !f["host"].Given() {
+		d.Missing(n, "host", "write for example host: api.example.com")
 	}
 	for _, key := range []string{"methods", "paths", "resolve"} {
-		d.notEmpty(f[key])
+		d.NotEmpty(f[key])
 	}
 	d.consistent(f, &r)
 	return r
 }
 
 func (d *decoder) ports(n node, tls TLS) []uint16 {
-	if !n.given() {
+	if !n.Given() {
 		if tls == TLSNone {
 			return []uint16{DefaultPlainPort}
 		}
 		return []uint16{DefaultPort}
 	}
 	var ports []uint16
-	d.list(n, func(i int, item node) {
-		ports = append(ports, uint16(d.integer(item, 1, 65535, 0)))
+	d.List(n, func(i int, item node) {
+		ports = append(ports, uint16(d.Integer(item, 1, 65535, 0)))
 	})
-	d.notEmpty(n)
+	d.NotEmpty(n)
 	if len(ports) > maxPorts {
-		d.refuse(n, fmt.Sprintf("has %d ports, more than the %d of one rule", len(ports), maxPorts), "name only those that the agent needs")
+		d.Refuse(n, fmt.Sprintf("has %d ports, more than the %d of one rule", len(ports), maxPorts), "name only those that the agent needs")
 	}
 	return ports
 }
@@ -207,26 +227,26 @@ func (d *decoder) ports(n node, tls TLS) []uint16 {
 // conditions reads a mapping from a name to one value or a list of values. The
 // result is by the canonical name.
 func (d *decoder) conditions(n node, name, value check, canonical func(string) string) map[string][]string {
-	if !n.given() {
+	if !n.Given() {
 		return nil
 	}
 	all := map[string][]string{}
-	d.pairs(n, func(key string, k, v node) {
-		if !d.complain(k, name, key) {
+	d.Pairs(n, func(key string, k, v node) {
+		if !d.Complain(k, name, key) {
 			return
 		}
 		key = canonical(key)
 		if _, twice := all[key]; twice {
-			d.refuse(k, "names the same field as a key above in other letters", "put all allowed values into one list")
+			d.Refuse(k, "names the same field as a key above in other letters", "put all allowed values into one list")
 		}
-		if v.isList() {
-			all[key] = d.texts(v, value)
-			d.notEmpty(v)
+		if v.IsList() {
+			all[key] = d.Texts(v, value)
+			d.NotEmpty(v)
 		} else {
-			all[key] = []string{d.checked(v, "", value)}
+			all[key] = []string{d.Checked(v, "", value)}
 		}
 	})
-	d.notEmpty(n)
+	d.NotEmpty(n)
 	return all
 }
 
@@ -235,26 +255,26 @@ func (d *decoder) consistent(f map[string]node, r *Rule) {
 	switch r.TLS {
 	case TLSPassthrough:
 		for _, key := range []string{"methods", "paths", "query", "headers", "ca"} {
-			if f[key].given() {
-				d.refuse(f[key], "cannot be judged with tls: passthrough, because the connection is not opened", "remove it, or remove tls: passthrough")
+			if f[key].Given() {
+				d.Refuse(f[key], "cannot be judged with tls: passthrough, because the connection is not opened", "remove it, or remove tls: passthrough")
 			}
 		}
 		if r.WebSocket {
-			d.refuse(f["websocket"], "has no meaning with tls: passthrough: whatever is in the connection passes", "remove it")
+			d.Refuse(f["websocket"], "has no meaning with tls: passthrough: whatever is in the connection passes", "remove it")
 		}
 		if hostname.IsIP(r.Host) {
-			d.refuse(f["tls"], "passthrough needs a host name: a TLS handshake does not name an IP address (RFC 6066)", "write the name as host and the address under resolve")
+			d.Refuse(f["tls"], "passthrough needs a host name: a TLS handshake does not name an IP address (RFC 6066)", "write the name as host and the address under resolve")
 		}
 	case TLSNone:
-		if f["ca"].given() {
-			d.refuse(f["ca"], "has no use with tls: none: there is no certificate", "remove it, or remove tls: none")
+		if f["ca"].Given() {
+			d.Refuse(f["ca"], "has no use with tls: none: there is no certificate", "remove it, or remove tls: none")
 		}
 	}
 	if r.WebSocket && r.Methods != nil && !slices.Contains(r.Methods, "GET") {
-		d.refuse(f["websocket"], "a WebSocket starts with GET, and methods does not have it", "add GET to methods, or remove websocket")
+		d.Refuse(f["websocket"], "a WebSocket starts with GET, and methods does not have it", "add GET to methods, or remove websocket")
 	}
-	if hostname.IsIP(r.Host) && f["resolve"].given() {
-		d.refuse(f["resolve"], "has no use: the host is an address already", "remove it")
+	if hostname.IsIP(r.Host) && f["resolve"].Given() {
+		d.Refuse(f["resolve"], "has no use: the host is an address already", "remove it")
 	}
 	if r.Private {
 		return
@@ -263,13 +283,13 @@ func (d *decoder) consistent(f map[string]node, r *Rule) {
 		d.onlyPublic(f["host"], a)
 	}
 	for i, a := range r.Resolve {
-		d.onlyPublic(f["resolve"].item(i), a)
+		d.onlyPublic(f["resolve"].Item(i), a)
 	}
 }
 
 // onlyPublic refuses an address that private: true would open.
 func (d *decoder) onlyPublic(n node, a netip.Addr) {
 	if dialguard.Check(a, false) != nil {
-		d.refuse(n, a.String()+" is "+dialguard.Classify(a).String(), "add private: true to the rule if the agent may connect to your own network")
+		d.Refuse(n, a.String()+" is "+dialguard.Classify(a).String(), "add private: true to the rule if the agent may connect to your own network")
 	}
 }

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"ambit"
+	"ambit/internal/strictyaml"
 )
 
 // MaxSize is the largest manifest in bytes: 1 MiB. It is checked before
@@ -233,13 +234,22 @@ const (
 // type [Errors]: all problems at once, as far as the file could be read. (A
 // file that is not the YAML of a manifest is not judged further.)
 func Parse(file string, src []byte) (*Manifest, error) {
-	d := &decoder{file: file}
+	r, root := strictyaml.Decode(language(), file, src)
+	d := &decoder{r}
 	var m *Manifest
-	if root, ok := d.document(src); ok {
+	if root.Given() {
 		m = d.manifest(root)
 	}
-	if len(d.problems) > 0 {
-		return nil, finish(d.problems, string(src))
+	if err := r.Err(); err != nil {
+		return nil, err
 	}
 	return m, nil
 }
+
+// Error is one problem of a manifest: where it is, what is wrong and what
+// would be right.
+type Error = strictyaml.Error
+
+// Errors is what Parse returns when a manifest is refused: every problem, in
+// the order of the file, at most 20.
+type Errors = strictyaml.Errors

@@ -11,6 +11,8 @@ import (
 	"unicode"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ambit/internal/strictyaml"
 )
 
 var compareAddr = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
@@ -274,7 +276,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		var problems Errors
-		if !errors.As(err, &problems) || len(problems) == 0 || len(problems) > maxErrors || m != nil {
+		if !errors.As(err, &problems) || len(problems) == 0 || len(problems) > strictyaml.MaxErrors || m != nil {
 			t.Fatalf("Parse = %v, %v", m, err)
 		}
 		last := 0

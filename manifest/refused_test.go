@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"ambit/internal/strictyaml"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/refused.txtar with what the messages are now")
@@ -188,8 +190,8 @@ audit: {retention: "` + evil + `"}
 `
 	_, err := Parse("\x1b[31m\n\u202e.yaml", []byte(src))
 	var problems Errors
-	if !errors.As(err, &problems) || len(problems) != maxErrors {
-		t.Fatalf("%d problems, want %d:\n%v", len(problems), maxErrors, err)
+	if !errors.As(err, &problems) || len(problems) != strictyaml.MaxErrors {
+		t.Fatalf("%d problems, want %d:\n%v", len(problems), strictyaml.MaxErrors, err)
 	}
 	for _, e := range problems {
 		for _, s := range []string{e.Error(), e.Path, e.Text, e.Hint, e.Source} {
@@ -209,10 +211,10 @@ func TestErrorsAreSortedAndBounded(t *testing.T) {
 	if !errors.As(err, &problems) {
 		t.Fatal(err)
 	}
-	if len(problems) != maxErrors {
-		t.Fatalf("%d problems, want %d", len(problems), maxErrors)
+	if len(problems) != strictyaml.MaxErrors {
+		t.Fatalf("%d problems, want %d", len(problems), strictyaml.MaxErrors)
 	}
-	if got, want := problems[maxErrors-1].Error(), "m.yaml:24:7: 981 more problems from here on are not shown; repair those above first"; got != want {
+	if got, want := problems[strictyaml.MaxErrors-1].Error(), "m.yaml:24:7: 981 more problems from here on are not shown; repair those above first"; got != want {
 		t.Errorf("last line is\n%s\nwant\n%s", got, want)
 	}
 	for i := 1; i < len(problems); i++ {

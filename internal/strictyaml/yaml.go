@@ -1,8 +1,9 @@
-package manifest
+package strictyaml
 
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -16,74 +17,99 @@ import (
 
 // The bounds that keep the YAML parser, which recurses on nesting and on the
 // keys of a mapping and moves all later tokens for an empty value, from a stack
-// overflow and from quadratic time. No manifest comes near them.
+// overflow and from quadratic time. No file that somebody writes comes near them.
 const (
-	maxDepth  = 16
-	maxKeys   = 1024
-	maxEmpty  = 256
-	firstHint = `a manifest starts with "ambit: v1"`
+	maxDepth = 16
+	maxKeys  = 1024
+	maxEmpty = 256
 )
+
+// Language is what is special about one kind of file.
+type Language struct {
+	Noun     string   // "manifest", for messages
+	Start    string   // what to write into an empty file: `a manifest starts with "ambit: v1"`
+	MaxSize  int      // bytes, checked before anything is parsed
+	TooLarge string   // what to do about a file that is larger
+	Second   string   // what to do about a second document
+	Later    []string // keys of the root that this version does not read yet
+}
+
+// Decode reads src, which is called file in messages. The node is the root of
+// the document; it is not given if there is none to read, and then the decoder
+// has the reasons.
+func Decode(l *Language, file string, src []byte) (*Decoder, Node) {
+	d := &Decoder{language: l, file: file, lines: strings.Split(string(src), "\n")}
+	root, _ := d.document(src)
+	return d, root
+}
 
 // document checks the bytes, then the tokens, then parses. It returns false if
 // there is nothing to decode; then it has said why.
-func (d *decoder) document(src []byte) (node, bool) {
-	if len(src) > MaxSize {
-		d.refuseAt(1, 1, "", fmt.Sprintf("the file has %d bytes, more than the %d (1 MiB) that a manifest may have", len(src), MaxSize),
-			"use wildcards to write fewer rules")
-		return node{}, false
+func (d *Decoder) document(src []byte) (Node, bool) {
+	if len(src) > d.language.MaxSize {
+		d.RefuseAt(1, 1, "", fmt.Sprintf("the file has %d bytes, more than the %d (%s) that a %s may have", len(src), d.language.MaxSize, size(d.language.MaxSize), d.language.Noun),
+			d.language.TooLarge)
+		return Node{}, false
 	}
 	text, ok := d.characters(strings.TrimPrefix(string(src), "\uFEFF"))
 	if !ok {
-		return node{}, false
+		return Node{}, false
 	}
 	tokens := lexer.Tokenize(text)
 	if bad := tokens.InvalidToken(); bad != nil {
-		d.refuseAt(bad.Position.Line, bad.Position.Column, "", notYAML+bad.Error, tabHint(bad.Error))
-		return node{}, false
+		d.RefuseAt(bad.Position.Line, bad.Position.Column, "", notYAML+bad.Error, tabHint(bad.Error))
+		return Node{}, false
 	}
 	s := shape{d: d}
 	if !s.check(tokens) {
-		return node{}, false
+		return Node{}, false
 	}
 	file, err := parse(tokens)
 	if err != nil {
 		d.syntax(err)
-		return node{}, false
+		return Node{}, false
 	}
 	for _, doc := range file.Docs {
 		if doc.Body != nil {
-			return node{ast: doc.Body}, true
+			return Node{ast: doc.Body}, true
 		}
 	}
-	d.refuseAt(1, 1, "", "the file is empty", firstHint)
-	return node{}, false
+	d.RefuseAt(1, 1, "", "the file is empty", d.language.Start)
+	return Node{}, false
+}
+
+func size(n int) string {
+	if n%(1<<20) == 0 {
+		return strconv.Itoa(n>>20) + " MiB"
+	}
+	return strconv.Itoa(n>>10) + " KiB"
 }
 
 // characters refuses what has no place in a text file that people review:
 // bytes that are not UTF-8, control characters, and the marks that make a line
 // read differently from what it says (CVE-2021-42574).
-func (d *decoder) characters(s string) (string, bool) {
+func (d *Decoder) characters(s string) (string, bool) {
 	line, column := 1, 0
 	for i, r := range s {
 		column++
 		switch {
 		case r == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD"):
-			d.refuseAt(line, column, "", fmt.Sprintf("byte 0x%02x is not UTF-8 text", s[i]), "save the file as UTF-8")
+			d.RefuseAt(line, column, "", fmt.Sprintf("byte 0x%02x is not UTF-8 text", s[i]), "save the file as UTF-8")
 			return "", false
 		case r == '\n':
 			line, column = line+1, 0
 		case r == '\t' || r == '\r' && strings.HasPrefix(s[i+1:], "\n"):
-		case invisible(r):
-			d.refuseAt(line, column, "", fmt.Sprintf("character %U may not be in a manifest", r), "remove it; it changes how the file is shown")
+		case Invisible(r):
+			d.RefuseAt(line, column, "", fmt.Sprintf("character %U may not be in a %s", r, d.language.Noun), "remove it; it changes how the file is shown")
 			return "", false
 		}
 	}
 	return s, true
 }
 
-// invisible reports whether r is a control character, a mark that turns the
+// Invisible reports whether r is a control character, a mark that turns the
 // direction of writing, or a line break that is none in YAML.
-func invisible(r rune) bool {
+func Invisible(r rune) bool {
 	return unicode.IsControl(r) || r == 0x2028 || r == 0x2029 || r == 0xFEFF ||
 		r == 0x061C || r == 0x200E || r == 0x200F || r >= 0x202A && r <= 0x202E || r >= 0x2066 && r <= 0x2069
 }
@@ -107,20 +133,20 @@ func tabHint(message string) string {
 	return ""
 }
 
-func (d *decoder) syntax(err error) {
+func (d *Decoder) syntax(err error) {
 	var se *yaml.SyntaxError
 	if errors.As(err, &se) && se.GetToken() != nil && se.GetToken().Position != nil {
 		p := se.GetToken().Position
-		d.refuseAt(p.Line, p.Column, "", notYAML+se.GetMessage(), tabHint(se.GetMessage()))
+		d.RefuseAt(p.Line, p.Column, "", notYAML+se.GetMessage(), tabHint(se.GetMessage()))
 		return
 	}
-	d.refuseAt(1, 1, "", notYAML+err.Error(), "")
+	d.RefuseAt(1, 1, "", notYAML+err.Error(), "")
 }
 
 // shape walks the tokens once, before the parser sees them. It refuses what the
 // language of manifests does not have and what would make the parser slow.
 type shape struct {
-	d       *decoder
+	d       *Decoder
 	stack   []frame
 	empty   int
 	content bool // a token of a document was seen
@@ -149,7 +175,7 @@ func (s *shape) check(tokens token.Tokens) bool {
 			stop = text != ""
 		}
 		if text != "" {
-			s.d.refuseAt(t.Position.Line, t.Position.Column, "", text, hint)
+			s.d.RefuseAt(t.Position.Line, t.Position.Column, "", text, hint)
 		}
 		if stop {
 			return false
@@ -157,18 +183,18 @@ func (s *shape) check(tokens token.Tokens) bool {
 		s.prev = t
 	}
 	if !s.content {
-		s.d.refuseAt(1, 1, "", "the file is empty", firstHint)
+		s.d.RefuseAt(1, 1, "", "the file is empty", s.d.language.Start)
 	}
 	return len(s.d.problems) == 0
 }
 
-// forbidden names what manifests do not have. stop says that the rest makes no
+// forbidden names what the language does not have. stop says that the rest makes no
 // sense any more.
 func (s *shape) forbidden(t *token.Token, rest token.Tokens) (text, hint string, stop bool) {
 	switch t.Type {
 	case token.DocumentHeaderType:
 		if s.content || s.ended {
-			return "a second document starts here", "put each agent into a file of its own", true
+			return "a second document starts here", s.d.language.Second, true
 		}
 		return "", "", false
 	case token.DocumentEndType:
@@ -182,7 +208,7 @@ func (s *shape) forbidden(t *token.Token, rest token.Tokens) (text, hint string,
 	switch t.Type {
 	case token.AliasType:
 		if len(rest) > 0 && strings.HasPrefix(rest[0].Value, ".") {
-			return "a value that starts with * is a YAML alias, and manifests have none", "for a wildcard write it in quotes: " + quote("*"+rest[0].Value), false
+			return "a value that starts with * is a YAML alias, and " + s.d.language.Noun + "s have none", "for a wildcard write it in quotes: " + Quote("*"+rest[0].Value), false
 		}
 		return "aliases (*name) are not allowed", "write the value out; if it is meant as text, put it in quotes", false
 	case token.AnchorType:
@@ -235,7 +261,7 @@ func (s *shape) nest(t *token.Token) (text, hint string) {
 	top = s.top()
 	switch {
 	case len(s.stack) > maxDepth:
-		return fmt.Sprintf("nested more than %d deep", maxDepth), "no key of a manifest is that deep"
+		return fmt.Sprintf("nested more than %d deep", maxDepth), "no key of a " + s.d.language.Noun + " is that deep"
 	case top.flow != token.SequenceStartType && top.entries > maxKeys || top.pairs > maxKeys:
 		return fmt.Sprintf("more than %d keys in one mapping", maxKeys), "use a list"
 	case s.empty > maxEmpty:

@@ -1,4 +1,4 @@
-package manifest
+package strictyaml
 
 import (
 	"cmp"
@@ -11,14 +11,14 @@ import (
 	"ambit/internal/inert"
 )
 
-// maxErrors is how many problems one Parse reports.
-const maxErrors = 20
+// MaxErrors is how many problems of one file are reported.
+const MaxErrors = 20
 
-// Error is one problem of a manifest: where it is, what is wrong and what
+// Error is one problem of a file: where it is, what is wrong and what
 // would be right. Text and Hint are safe to print: whatever they quote from the
 // file is escaped and shortened.
 type Error struct {
-	File   string `json:"file"`             // as it was given to Parse
+	File   string `json:"file"`             // as it was given to Decode
 	Line   int    `json:"line"`             // from 1
 	Column int    `json:"column"`           // from 1, in characters
 	Path   string `json:"path,omitempty"`   // the key, as in "egress.allow[1].host"; "" is the whole file
@@ -54,8 +54,8 @@ func (e *Error) Excerpt() string {
 	return fmt.Sprintf("  %s | %s\n  %s | %s^", number, e.Source, margin, strings.Repeat(" ", e.Caret))
 }
 
-// Errors is what Parse returns when a manifest is refused: every problem, in
-// the order of the file, at most 20. If there are more, the last entry says how
+// Errors is why a file is refused: every problem, in the order of the file, at
+// most 20. If there are more, the last entry says how
 // many are left out.
 type Errors []*Error
 
@@ -79,25 +79,36 @@ func (es Errors) Unwrap() []error {
 
 // finish sorts problems by place, keeps the first 20 and gives each its line
 // of the source.
-func finish(problems []*Error, src string) Errors {
+func finish(problems []*Error, lines []string) Errors {
 	slices.SortStableFunc(problems, func(a, b *Error) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	if more := len(problems) - (maxErrors - 1); more > 1 {
-		first := problems[maxErrors-1]
-		problems = append(problems[:maxErrors-1:maxErrors-1], &Error{
+	if more := len(problems) - (MaxErrors - 1); more > 1 {
+		first := problems[MaxErrors-1]
+		problems = append(problems[:MaxErrors-1:MaxErrors-1], &Error{
 			File: first.File, Line: first.Line, Column: first.Column,
 			Text: fmt.Sprintf("%d more problems from here on are not shown", more),
 			Hint: "repair those above first",
 		})
 	}
-	lines := strings.Split(src, "\n")
 	for _, e := range problems {
-		if e.Line >= 1 && e.Line <= len(lines) {
-			e.Source, e.Caret = excerpt(lines[e.Line-1], e.Column)
-		}
+		e.show(lines)
 	}
 	return problems
+}
+
+// show fills in Source and Caret.
+func (e *Error) show(lines []string) {
+	if e.Line >= 1 && e.Line <= len(lines) {
+		e.Source, e.Caret = excerpt(lines[e.Line-1], e.Column)
+	}
+}
+
+// Say returns a copy of e that says text and hint, both made inert.
+func (e *Error) Say(text, hint string) *Error {
+	said := *e
+	said.Text, said.Hint = inert.Text(text), inert.Text(hint)
+	return &said
 }
 
 // excerpt cuts a window of at most 100 characters around column out of line
@@ -112,11 +123,11 @@ func excerpt(line string, column int) (string, int) {
 	return head + tail, utf8.RuneCountInString(head)
 }
 
-// quote quotes text of the file for a message, escaped and shortened.
-func quote(s string) string { return strconv.Quote(shorten(s)) }
+// Quote quotes text of the file for a message, escaped and shortened.
+func Quote(s string) string { return strconv.Quote(Shorten(s)) }
 
-// shorten cuts text for a message after 60 characters.
-func shorten(s string) string {
+// Shorten cuts text for a message after 60 characters.
+func Shorten(s string) string {
 	const most = 60
 	if utf8.RuneCountInString(s) <= most {
 		return s
