@@ -15,7 +15,7 @@ import (
 
 // The keys of each mapping, in the order in which messages list them.
 var (
-	rootKeys     = []string{"ambit", "name", "description", "computer", "egress", "audit"}
+	rootKeys     = []string{"ambit", "name", "description", "computer", "connectors", "egress", "audit"}
 	computerKeys = []string{"image", "command", "env", "workdir", "memory", "cpus", "processes", "disk", "restart", "registryCA"}
 	egressKeys   = []string{"intent", "allow"}
 	ruleKeys     = []string{"name", "host", "ports", "methods", "paths", "query", "headers", "tls", "private", "resolve", "ca", "websocket"}
@@ -23,7 +23,7 @@ var (
 )
 
 // laterKeys are top-level keys of the design that this version does not read.
-var laterKeys = []string{"role", "region", "model", "connectors", "approvals", "channels", "memory"}
+var laterKeys = []string{"role", "region", "model", "approvals", "channels", "memory"}
 
 const firstHint = `a manifest starts with "ambit: v1"`
 
@@ -64,6 +64,7 @@ func (d *decoder) manifest(root node) *Manifest {
 		Name:        ambit.AgentID(d.Checked(f["name"], "", checkName)),
 		Description: d.Checked(f["description"], "", checkDescription),
 		Computer:    d.computer(f["computer"]),
+		Connectors:  d.connections(f["connectors"]),
 		Egress:      d.egress(f["egress"]),
 		Audit:       d.audit(f["audit"]),
 	}
@@ -290,6 +291,6 @@ func (d *decoder) consistent(f map[string]node, r *Rule) {
 // onlyPublic refuses an address that private: true would open.
 func (d *decoder) onlyPublic(n node, a netip.Addr) {
 	if dialguard.Check(a, false) != nil {
-		d.Refuse(n, a.String()+" is "+dialguard.Classify(a).String(), "add private: true to the rule if the agent may connect to your own network")
+		d.Refuse(n, a.String()+" is "+dialguard.Classify(a).String(), "add private: true if the agent may connect to your own network")
 	}
 }

@@ -37,6 +37,7 @@ func TestKeysAreTheSameEverywhere(t *testing.T) {
 		{"computer", computerKeys, read(root.Properties["computer"])},
 		{"egress", egressKeys, read(root.Properties["egress"])},
 		{"rule", ruleKeys, read(root.Defs["rule"])},
+		{"connection", connectionKeys, read(root.Defs["connection"])},
 		{"audit", auditKeys, read(root.Properties["audit"])},
 	} {
 		if diff := cmp.Diff(slices.Sorted(slices.Values(c.keys)), slices.Sorted(maps.Keys(c.schema.Properties))); diff != "" {

@@ -1,5 +1,6 @@
 // Package manifest reads the YAML file in which an operator says what an agent
-// is: its computer, where it may connect to, how long its log is kept.
+// is: its computer, the accounts it may use, where it may connect to, how long
+// its log is kept.
 // [Parse] returns a complete [Manifest] with every default filled in, or every
 // problem of the file at once, each with line, column and what would be right.
 // [Schema] is the same language as a JSON Schema, for editors.
@@ -43,6 +44,7 @@ type Manifest struct {
 	Name        ambit.AgentID // names the agent within its home
 	Description string        // at most 500 characters, none of them a control character; may be ""
 	Computer    Computer
+	Connectors  []Connection // the accounts that it may use, in the order of the file
 	Egress      Egress
 	Audit       Audit
 }

@@ -11,6 +11,7 @@ import (
 	"unicode"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"ambit/internal/strictyaml"
 )
@@ -67,6 +68,19 @@ computer:
   processes: 32768
   disk: 1TiB
   restart: never
+connectors:
+  - name: github
+    pin: {owner: acme, repo: [site, docs]}
+  - name: bearer
+    as: internal
+    account: team.one
+    hosts: ["*.corp.example"]
+    ports: [8443]
+    methods: [GET]
+    paths: [/v1/**]
+    private: true
+    resolve: [10.0.0.7]
+    require: false
 egress:
   intent: required
   allow:
@@ -95,22 +109,29 @@ func TestEverything(t *testing.T) {
 			Command: []string{"sh", "-c", "echo \x1b[1m\n", ""}, Env: map[string]string{"LANG": "C.UTF-8", "empty": ""},
 			Workdir: "/srv/app", Memory: 64 * MiB, CPUs: 0.5, Processes: 32768, Disk: TiB, Restart: RestartNever,
 		},
+		Connectors: []Connection{
+			{Index: 0, Line: 17, Name: "github", As: "github", Pins: map[string][]string{"owner": {"acme"}, "repo": {"site", "docs"}}, Require: true},
+			{
+				Index: 1, Line: 19, Name: "bearer", As: "internal", Account: "team.one", Hosts: []string{"*.corp.example"}, Ports: []uint16{8443},
+				Methods: []string{"GET"}, Paths: []string{"/v1/**"}, Private: true, Resolve: []netip.Addr{netip.MustParseAddr("10.0.0.7")},
+			},
+		},
 		Egress: Egress{Intent: IntentRequired, Allow: []Rule{
 			{
-				Index: 0, Line: 19, Name: "one", Host: "*.example.com", Ports: []uint16{443, 8443}, Methods: []string{"GET", "M-SEARCH"},
+				Index: 0, Line: 32, Name: "one", Host: "*.example.com", Ports: []uint16{443, 8443}, Methods: []string{"GET", "M-SEARCH"},
 				Paths:   []string{"/", "/v1/**", "/a*/b", "/%C3%BC", "/x%2Fy"},
 				Query:   map[string][]string{"page": {"1"}, "weird key": {"a", ""}},
 				Headers: map[string][]string{"X-Shop": {"acme"}, "Accept": {"a", "b"}},
 				TLS:     TLSTerminate, WebSocket: true,
 			},
-			{Index: 1, Line: 27, Host: "2606:4700::1111", Ports: []uint16{443}, TLS: TLSTerminate},
-			{Index: 2, Line: 28, Host: "localhost", Ports: []uint16{80}, TLS: TLSNone, Private: true, Resolve: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}},
-			{Index: 3, Line: 29, Host: "10.0.0.7", Ports: []uint16{8080}, TLS: TLSTerminate, Private: true},
-			{Index: 4, Line: 30, Host: "pinned.example", Ports: []uint16{443}, TLS: TLSPassthrough},
+			{Index: 1, Line: 40, Host: "2606:4700::1111", Ports: []uint16{443}, TLS: TLSTerminate},
+			{Index: 2, Line: 41, Host: "localhost", Ports: []uint16{80}, TLS: TLSNone, Private: true, Resolve: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}},
+			{Index: 3, Line: 42, Host: "10.0.0.7", Ports: []uint16{8080}, TLS: TLSTerminate, Private: true},
+			{Index: 4, Line: 43, Host: "pinned.example", Ports: []uint16{443}, TLS: TLSPassthrough},
 		}},
 		Audit: Audit{Retention: 730 * Day},
 	}
-	if diff := cmp.Diff(want, mustParse(t, everything), compareAddr); diff != "" {
+	if diff := cmp.Diff(want, mustParse(t, everything), compareAddr, cmpopts.IgnoreUnexported(Connection{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if err := schemaError(compiled(t), []byte(everything)); err != nil {
@@ -292,6 +313,25 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What is found wrong with a connection later is shown at its place.
+func TestConnectionProblem(t *testing.T) {
+	m := mustParse(t, "ambit: v1\nname: a\nconnectors:\n  - name: github\n    pin: {owner: acme}\n")
+	c := &m.Connectors[0]
+	if got, want := c.Label(), `connectors[0] "github" (line 4)`; got != want {
+		t.Errorf("label is %s, want %s", got, want)
+	}
+	for key, want := range map[string]string{
+		"":          "m.yaml:4:5: connectors[0]: no; say \\x1b\n  4 |   - name: github\n    |     ^",
+		"pin.owner": "m.yaml:5:11: connectors[0].pin.owner: no; say \\x1b\n  5 |     pin: {owner: acme}\n    |           ^",
+		"account":   "m.yaml:4:5: connectors[0]: no; say \\x1b\n  4 |   - name: github\n    |     ^",
+	} {
+		e := c.Problem(key, "no", "say \x1b")
+		if got := e.Error() + "\n" + e.Excerpt(); got != want {
+			t.Errorf("%q:\n%s\nwant\n%s", key, got, want)
+		}
+	}
 }
 
 func ExampleParse() {
