@@ -140,7 +140,8 @@ var (
 	caVariables    = []string{"SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "AWS_CA_BUNDLE"}
 )
 
-func checkVariable(s string) (text, hint string) {
+// CheckVariable judges the name of a variable of the computer.
+func CheckVariable(s string) (text, hint string) {
 	switch {
 	case !variablePattern().MatchString(s):
 		return quote(s) + " is not a variable name: up to 100 letters, digits and _, the first no digit", "write for example LANG"

@@ -26,7 +26,10 @@ const (
 // dialled.
 var metadataNames = []string{"metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"}
 
-func checkHost(s string) (text, hint string) {
+// CheckHost judges a host of a rule: a canonical name, "*." and a name of at
+// least two labels, or an IP address that may be dialled. Like the other checks
+// it returns what is wrong and what would be right, or "" and "".
+func CheckHost(s string) (text, hint string) {
 	name, wildcard := strings.CutPrefix(s, "*.")
 	if strings.Contains(takeApart(name).host, "*") {
 		return quote(s) + " is not a host: a star stands only at the start, as in *.example.com", "write one rule for each host"
@@ -159,7 +162,8 @@ func inYAML(s string) string {
 	return quote(s)
 }
 
-func checkMethod(s string) (text, hint string) {
+// CheckMethod judges an HTTP method of a rule.
+func CheckMethod(s string) (text, hint string) {
 	switch {
 	case s == "CONNECT":
 		return "CONNECT opens a tunnel that cannot be judged, so that no rule allows it", "remove it"
@@ -175,7 +179,8 @@ func checkMethod(s string) (text, hint string) {
 
 var methodPattern = pattern(`^[A-Z0-9!#$%&'*+.^_|~-]*[A-Z][A-Z0-9!#$%&'*+.^_|~-]*$`)
 
-func checkPath(s string) (text, hint string) {
+// CheckPath judges a path pattern of a rule.
+func CheckPath(s string) (text, hint string) {
 	switch {
 	case !strings.HasPrefix(s, "/"):
 		return quote(s) + " does not start with /", "write " + inYAML("/"+s)
@@ -222,7 +227,8 @@ var (
 	goneFields = []string{"Host", "Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Content-Length", "Upgrade", "Ambit-Intent"}
 )
 
-func checkField(s string) (text, hint string) {
+// CheckField judges the name of a header field that a rule may ask for.
+func CheckField(s string) (text, hint string) {
 	key := textproto.CanonicalMIMEHeaderKey(s)
 	switch {
 	case !fieldPattern().MatchString(s):

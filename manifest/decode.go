@@ -105,7 +105,7 @@ func (d *decoder) env(n node) map[string]string {
 	}
 	env := map[string]string{}
 	d.Pairs(n, func(key string, k, v node) {
-		d.Complain(k, checkVariable, key)
+		d.Complain(k, CheckVariable, key)
 		env[key] = d.Checked(v, "", checkArgument)
 	})
 	return env
@@ -181,11 +181,11 @@ func (d *decoder) rule(i int, n node) Rule {
 		Index:     i,
 		Line:      line,
 		Name:      d.Checked(f["name"], "", checkLabel),
-		Host:      d.Checked(f["host"], "", checkHost),
-		Methods:   d.Texts(f["methods"], checkMethod),
-		Paths:     d.Texts(f["paths"], checkPath),
+		Host:      d.Checked(f["host"], "", CheckHost),
+		Methods:   d.Texts(f["methods"], CheckMethod),
+		Paths:     d.Texts(f["paths"], CheckPath),
 		Query:     d.conditions(f["query"], checkParameter, checkValue, strings.Clone),
-		Headers:   d.conditions(f["headers"], checkField, checkFieldValue, http.CanonicalHeaderKey),
+		Headers:   d.conditions(f["headers"], CheckField, checkFieldValue, http.CanonicalHeaderKey),
 		TLS:       TLS(d.Choice(f["tls"], string(TLSTerminate), string(TLSPassthrough), string(TLSNone))),
 		Private:   d.Boolean(f["private"]),
 		CA:        d.Checked(f["ca"], "", checkPEM),
