@@ -115,6 +115,7 @@ const (
 	KindAgentStop     Kind = "agent.stop"     // the computer stopped; Detail says why
 	KindAgentExec     Kind = "agent.exec"     // a person ran a command in the computer
 	KindAgentExecEnd  Kind = "agent.exec.end" // how that command ended; Of names its agent.exec
+	KindAgentKey      Kind = "agent.key"      // a person asked for a new key for the agent's credentials
 	KindWorkerStart   Kind = "worker.start"   // the worker opened the log
 	KindWorkerStop    Kind = "worker.stop"    // the worker closed it in good order
 	KindAlert         Kind = "alert"          // something a person should look at

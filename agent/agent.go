@@ -5,13 +5,16 @@
 // Every version of a manifest is kept as long as the agent. What an agent has
 // beyond that (its log, its files) is its worker's.
 //
-// Keys: root.key holds 32 random bytes. It wraps, with AES-256-GCM, a data key
-// and a signing seed for each agent; the associated data names the agent, the
-// purpose and the version, so a row that was moved to another agent does not
-// open. Deleting an agent overwrites its wrapped keys, and with them goes
-// whatever they encrypt.
+// Keys: root.key holds the root key, protected as package kek says. It wraps,
+// with AES-256-GCM, for each agent a data key, a signing seed, the versions of
+// the key that encrypts its credentials, and the token of its worker; the
+// associated data names the agent, the purpose and the version, so a row that
+// was moved to another agent does not open. Deleting an agent overwrites its
+// wrapped keys, and with them goes whatever they encrypt. The root key and the
+// vault keys can be rotated; what happens if the process dies within that is
+// said at the steps, in root.go and rotate.go.
 //
-// Trust: whoever reads root.key and control.db has every agent's keys. Whoever
+// Trust: whoever has the root key and control.db has every agent's keys. Whoever
 // can only write control.db can make agents stop, run other manifests or lose
 // their keys, but can not make one agent's worker open another's data.
 package agent
@@ -32,6 +35,7 @@ import (
 	"ambit"
 	"ambit/internal/secretbytes"
 	"ambit/internal/sqldb"
+	"ambit/kek"
 )
 
 //go:embed migrations/*.sql
@@ -79,39 +83,52 @@ type Version struct {
 
 // Config is what a store needs.
 type Config struct {
-	Home   string // holds control.db and root.key; private to this user
-	OwnUID bool   // give each new agent a user id of its own; for a control plane that runs as root
+	Home   string     // holds control.db and root.key; private to this user
+	OwnUID bool       // give each new agent a user id of its own; for a control plane that runs as root
+	Unlock kek.Unlock // what root.key may need; its Keeper is used later too, to rotate
 }
 
 // Store is the set of agents. It is safe for concurrent use; one process has
 // it open at a time.
 type Store struct {
 	db     *sqldb.DB
-	root   secretbytes.Bytes
+	home   string
+	unlock kek.Unlock
 	ownUID bool
 	close  func() error // once
+
+	rotating sync.Mutex // held for a rotation of the root key, from its beginning to its end
+
+	// rooted is held for writing while the root key changes, and for reading
+	// while keys are wrapped or unwrapped, transactions included. It is taken
+	// before the database's lock.
+	rooted sync.RWMutex
+	root   secretbytes.Bytes
+	info   kek.Info
+	torn   bool // it is not known whether root is in force
 }
 
 // Open opens the store of a home and makes it if there is none. It refuses a
-// root key that is missing, damaged, readable by others or not this home's.
+// root key that is missing, damaged, readable by others, not this home's, or that
+// c.Unlock does not open. A rotation that was cut short is finished or undone.
 func Open(ctx context.Context, c Config) (*Store, error) {
 	db, err := sqldb.Open(ctx, filepath.Join(c.Home, "control.db"))
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: db, ownUID: c.OwnUID}
+	s := &Store{db: db, home: c.Home, unlock: c.Unlock, ownUID: c.OwnUID}
 	s.close = sync.OnceValue(func() error {
 		err := db.Close()
 		s.root.Wipe()
 		return err
 	})
-	if err := s.open(ctx, c.Home); err != nil {
+	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-func (s *Store) open(ctx context.Context, home string) error {
+func (s *Store) open(ctx context.Context) error {
 	sub, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return fmt.Errorf("reading the migrations: %w", err)
@@ -119,24 +136,10 @@ func (s *Store) open(ctx context.Context, home string) error {
 	if err := s.db.Migrate(ctx, "agent_migrations", sub); err != nil {
 		return err
 	}
-	var check []byte
-	err = s.db.QueryRow(ctx, "SELECT root_check FROM agent_home", nil, &check)
-	fresh := errors.Is(err, sql.ErrNoRows)
-	if err != nil && !fresh {
+	if err := s.openRoot(ctx); err != nil {
 		return err
 	}
-	// A crash after the key file is there and before the row is: the next Open
-	// reads the key and writes the row.
-	if s.root, err = rootKey(filepath.Join(home, "root.key"), fresh); err != nil {
-		return err
-	}
-	if !fresh {
-		return checkRoot(s.root, check, home)
-	}
-	return s.db.Write(ctx, func(tx *sqldb.Tx) error {
-		_, err := tx.Exec(ctx, "INSERT INTO agent_home (id, next_uid, root_check) VALUES (1, ?, ?)", firstUID, rootCheck(s.root))
-		return err
-	})
+	return s.completeKeys(ctx)
 }
 
 // Close closes the store and forgets the root key. It may be called again.
@@ -148,6 +151,8 @@ func (s *Store) Close() error { return s.close() }
 // into it.
 func (s *Store) Deploy(ctx context.Context, id ambit.AgentID, source []byte, by ambit.Principal) (a Agent, v Version, created, changed bool, err error) {
 	v = newVersion(source, by, "")
+	s.rooted.RLock() // a new agent gets keys
+	defer s.rooted.RUnlock()
 	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
 		a, err = getAgent(ctx, tx.QueryRow, id)
 		switch {
@@ -295,13 +300,8 @@ func (s *Store) Delete(ctx context.Context, id ambit.AgentID) error {
 	if err != nil {
 		return fmt.Errorf("forgetting %s: %w", id, err)
 	}
-	// The journal still has the rows as they were.
-	var busy, pages, done int
-	if err := s.db.QueryRow(ctx, "PRAGMA wal_checkpoint(TRUNCATE)", nil, &busy, &pages, &done); err != nil {
+	if err := s.overwrite(ctx); err != nil {
 		return fmt.Errorf("overwriting the keys of %s: %w", id, err)
-	}
-	if busy != 0 {
-		return fmt.Errorf("overwriting the keys of %s: the journal is in use; it is overwritten when ambit serve starts next", id)
 	}
 	return nil
 }

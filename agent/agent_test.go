@@ -14,6 +14,7 @@ import (
 
 	"ambit"
 	"ambit/internal/sqldb"
+	"ambit/kek"
 )
 
 const person ambit.Principal = "uid:1000"
@@ -168,12 +169,20 @@ func TestC2(t *testing.T) {
 	if ka.Data.Len() != keySize || ka.Data.Equal(kb.Data) || ka.Data.Equal(ka.Sign) {
 		t.Error("keys are not distinct")
 	}
-	if s.WorkerToken("a") == s.WorkerToken("b") || len(s.WorkerToken("a")) != 64 {
+	if len(ka.Vault) != 1 || ka.Vault[0].Version != 1 || ka.Vault[0].Key.Len() != keySize || ka.Vault[0].Key.Equal(ka.Data) || ka.Vault[0].Key.Equal(kb.Vault[0].Key) {
+		t.Error("vault keys are not distinct")
+	}
+	if ta, tb := token(t, s, "a"), token(t, s, "b"); ta == tb || len(ta) != 64 {
 		t.Error("tokens are not distinct")
+	}
+	if _, err := s.WorkerToken(t.Context(), "c"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the token of nobody: %v", err)
 	}
 	for name, query := range map[string]string{
 		"another agent":   "UPDATE agent_keys SET wrapped = (SELECT wrapped FROM agent_keys WHERE agent = 'a' AND purpose = 'data') WHERE agent = 'b' AND purpose = 'data'",
 		"another purpose": "UPDATE agent_keys SET wrapped = (SELECT wrapped FROM agent_keys WHERE agent = 'b' AND purpose = 'sign') WHERE agent = 'b' AND purpose = 'data'",
+		"another version": "UPDATE agent_keys SET version = 2 WHERE agent = 'b' AND purpose = 'vault'",
+		"vault to vault":  "UPDATE agent_keys SET wrapped = (SELECT wrapped FROM agent_keys WHERE agent = 'a' AND purpose = 'vault') WHERE agent = 'b' AND purpose = 'vault'",
 		"cut short":       "UPDATE agent_keys SET wrapped = x'00' WHERE agent = 'b'",
 		"empty":           "UPDATE agent_keys SET wrapped = zeroblob(60) WHERE agent = 'b'",
 	} {
@@ -182,6 +191,15 @@ func TestC2(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+func token(t *testing.T, s *Store, id ambit.AgentID) string {
+	t.Helper()
+	out, err := s.WorkerToken(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 func change(t *testing.T, db *sqldb.DB, query string) {
@@ -265,24 +283,31 @@ func TestRootKeyRefused(t *testing.T) {
 	}
 }
 
-// A crash after the key was linked and before the database knew it.
+// A crash after the key was made and before the database knew it.
 func TestRootKeyIsTakenUpAfterACrash(t *testing.T) {
 	home := t.TempDir()
 	path := filepath.Join(home, "root.key")
-	if err := createRootKey(path); err != nil {
+	key := kek.NewKey()
+	f, err := kek.Seal(t.Context(), key, kek.Protection{Kind: kek.KeyFile}, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
-	before, _ := os.ReadFile(path)
+	if err := f.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path+nextSuffix, []byte("a part"), 0o600); err != nil { // of a crash before that
+		t.Fatal(err)
+	}
 	s := open(t, home)
 	deploy(t, s, "a", "x")
-	after, _ := os.ReadFile(path)
-	if !bytes.Equal(before, after) || len(after) != keySize {
-		t.Error("the key was replaced")
+	after, err := os.ReadFile(path)
+	if err != nil || !bytes.Equal(key.Reveal(), after) {
+		t.Errorf("the key was replaced: %v", err)
 	}
-	if err := createRootKey(path); !errors.Is(err, os.ErrExist) {
-		t.Errorf("a second key: %v", err)
+	if _, err := os.Stat(path + nextSuffix); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what the crash left is still there: %v", err)
 	}
-	if strings.Contains(fmt.Sprintf("%v %+v %#v", s, s, s), string(before)) {
+	if strings.Contains(fmt.Sprintf("%v %+v %#v", s, s, s), string(after)) {
 		t.Error("the key is printed")
 	}
 }

@@ -41,6 +41,7 @@ const (
 	PathHead   = "/head"
 	PathVerify = "/verify"
 	PathOutput = "/output"
+	PathKeys   = "/keys"
 	PathStop   = "/stop"
 )
 
@@ -247,6 +248,21 @@ func (c *Client) Output(ctx context.Context, q OutputQuery, w io.Writer) error {
 		return fmt.Errorf("reading the output: %w", err)
 	}
 	return nil
+}
+
+// Rekeyed is what a worker did with new keys.
+type Rekeyed struct {
+	Version     int `json:"version"`     // with which every credential is sealed now
+	Credentials int `json:"credentials"` // how many were sealed again
+}
+
+// Rekey hands the worker every version of its vault key, the newest last. When
+// it answers, every credential is sealed with the newest, durably, and nothing
+// needs an older one any more. Doing it again changes nothing.
+func (c *Client) Rekey(ctx context.Context, keys []VaultKey) (Rekeyed, error) {
+	var r Rekeyed
+	err := c.call(ctx, http.MethodPost, PathKeys, keys, &r)
+	return r, err
 }
 
 // Stop asks the worker to close its log and end. It has ended when its process

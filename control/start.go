@@ -20,6 +20,7 @@ type Start struct {
 	Policy  Policy        `json:"policy"`  // the manifest to enforce
 	Data    []byte        `json:"data"`    // 32 bytes: the data-encryption key
 	Sign    []byte        `json:"sign"`    // 32 bytes: the seed of the log's signing key
+	Vault   []VaultKey    `json:"vault"`   // what encrypts credentials; by version, the newest, which seals, last
 	Token   string        `json:"token"`   // what a caller of the control socket must show
 	Caller  int           `json:"caller"`  // the control plane's user id; it and root may call
 	Create  bool          `json:"create"`  // there is no log yet; else a missing one is an error
@@ -30,6 +31,28 @@ type Start struct {
 	Never []netip.AddrPort `json:"never,omitempty"`
 }
 
+// VaultKey is one version of the key that encrypts an agent's credentials.
+type VaultKey struct {
+	Version int    `json:"version"` // from 1
+	Key     []byte `json:"key"`     // 32 bytes
+}
+
+// CheckVaultKeys says what is wrong with the versions of a vault key: there is
+// at least one, each has 32 bytes, and each version is above the one before.
+func CheckVaultKeys(keys []VaultKey) error {
+	if len(keys) == 0 {
+		return errors.New("there is no vault key")
+	}
+	last := 0
+	for _, k := range keys {
+		if k.Version <= last || len(k.Key) != 32 {
+			return errors.New("the vault keys are not in order")
+		}
+		last = k.Version
+	}
+	return nil
+}
+
 // ReadStart reads a Start from the pipe.
 func ReadStart(r io.Reader) (Start, error) {
 	var c Start
@@ -38,7 +61,7 @@ func ReadStart(r io.Reader) (Start, error) {
 	if err := dec.Decode(&c); err != nil {
 		return c, fmt.Errorf("reading the worker's configuration: %w", err)
 	}
-	if len(c.Data) != 32 || len(c.Sign) != 32 || c.Token == "" || c.Agent == "" || !filepath.IsAbs(c.Dir) {
+	if len(c.Data) != 32 || len(c.Sign) != 32 || CheckVaultKeys(c.Vault) != nil || c.Token == "" || c.Agent == "" || !filepath.IsAbs(c.Dir) {
 		return c, errors.New("reading the worker's configuration: it is not complete")
 	}
 	return c, nil

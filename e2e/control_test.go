@@ -167,7 +167,12 @@ func TestC2TheWorkersControlSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tokens := map[ambit.AgentID]string{"a": store.WorkerToken("a"), "b": store.WorkerToken("b")}
+	tokens := map[ambit.AgentID]string{}
+	for _, id := range []ambit.AgentID{"a", "b"} {
+		if tokens[id], err = store.WorkerToken(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"ambit/api"
 	"ambit/control"
 	"ambit/internal/sqldb"
+	"ambit/kek"
 	"ambit/manifest"
 )
 
@@ -28,6 +29,7 @@ func problemOf(err error) *api.Problem {
 	var p *api.Problem
 	var m manifest.Errors
 	var w *control.Error
+	var kms *kek.KMSError
 	switch {
 	case errors.As(err, &p):
 		return p
@@ -37,6 +39,10 @@ func problemOf(err error) *api.Problem {
 		return problem(http.StatusNotFound, "there is no such agent: `ambit agents` lists those that there are")
 	case errors.Is(err, agent.ErrVersion):
 		return problem(http.StatusNotFound, "there is no such version: `ambit versions AGENT` lists those that there are")
+	case errors.Is(err, kek.ErrPassphrase):
+		return problem(http.StatusUnprocessableEntity, err.Error())
+	case errors.As(err, &kms):
+		return problem(http.StatusBadGateway, err.Error())
 	case errors.As(err, &w) && w.Status/100 == 4:
 		return problem(w.Status, err.Error())
 	case errors.As(err, &w):

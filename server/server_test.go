@@ -25,14 +25,16 @@ import (
 // fleet runs nothing. It has a worker's control API that records events, and
 // says of everything that it did.
 type fleet struct {
-	mu     sync.Mutex
-	did    []string
-	events []ambit.Event
-	broken bool // the log cannot be written
-	socket string
-	enter  chan struct{} // a caller of Apply says so here, if not nil,
-	leave  chan struct{} // and waits here
-	exec   func(ctx context.Context, s ExecSpec, io ExecIO) (int, error)
+	mu       sync.Mutex
+	did      []string
+	events   []ambit.Event
+	broken   bool // the log cannot be written
+	given    []control.VaultKey
+	sealless bool // the worker cannot seal
+	socket   string
+	enter    chan struct{} // a caller of Apply says so here, if not nil,
+	leave    chan struct{} // and waits here
+	exec     func(ctx context.Context, s ExecSpec, io ExecIO) (int, error)
 }
 
 func (f *fleet) note(s string) {
@@ -152,6 +154,7 @@ func worker(t *testing.T, f *fleet) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc(control.PathRecord, f.record)
+	mux.HandleFunc("POST "+control.PathKeys, f.rekey)
 	w := httptest.NewUnstartedServer(mux)
 	w.Listener = l
 	w.Start()

@@ -37,6 +37,7 @@ func (w *Worker) serveControl(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("GET "+control.PathHead, answer(func(ctx context.Context, _ struct{}) (audit.Head, error) { return w.audit.Head(ctx) }))
 	mux.HandleFunc("POST "+control.PathVerify, answer(func(ctx context.Context, heads [][]byte) (audit.Report, error) { return w.audit.Verify(ctx, heads...) }))
 	mux.HandleFunc("GET "+control.PathOutput, w.showOutput)
+	mux.HandleFunc("POST "+control.PathKeys, answer(w.rekey))
 	mux.HandleFunc("POST "+control.PathStop, answer(func(context.Context, struct{}) (struct{}, error) { w.stop(); return struct{}{}, nil }))
 	s := &http.Server{
 		Handler: w.authenticate(mux), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10,
@@ -132,7 +133,7 @@ func (w *Worker) status() control.Status {
 
 // recordable are the kinds that the control plane may add to an agent's log.
 var recordable = []ambit.Kind{
-	ambit.KindAgentDeploy, ambit.KindAgentWipe, ambit.KindAgentStart, ambit.KindAgentStop, ambit.KindAgentExec, ambit.KindAgentExecEnd,
+	ambit.KindAgentDeploy, ambit.KindAgentWipe, ambit.KindAgentStart, ambit.KindAgentStop, ambit.KindAgentExec, ambit.KindAgentExecEnd, ambit.KindAgentKey,
 }
 
 func (w *Worker) record(ctx context.Context, e ambit.Event) (uint64, error) {

@@ -116,6 +116,9 @@ func (w *Worker) open(ctx context.Context) (_ listeners, err error) {
 	}
 	clear(w.config.Data)
 	clear(w.config.Sign)
+	for _, k := range w.config.Vault {
+		clear(k.Key)
+	}
 	w.gate = gate.New(gate.Config{Agent: w.config.Agent, Policy: set, Log: w.audit, Alerts: w.alerts})
 	w.proxy, err = egress.New(egress.Config{
 		Gate: w.gate, Endpoints: func() egress.Endpoints { return w.policy.Load() },

@@ -21,6 +21,7 @@ import (
 	"ambit/manifest"
 	"ambit/sandbox"
 	"ambit/sandbox/gvisor"
+	"ambit/server"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,8 +70,6 @@ func (k *keeper) needWorker(ctx context.Context) error {
 	return k.ensureWorker(ctx, a, source)
 }
 
-func (k *keeper) token() string { return k.fleet.config.Store.WorkerToken(k.id) }
-
 // adoptWorker takes up a worker that outlived the control plane.
 func (k *keeper) adoptWorker(ctx context.Context, a agent.Agent) {
 	l := control.Layout(agentDir(k.fleet.config.Home, k.id))
@@ -78,7 +77,12 @@ func (k *keeper) adoptWorker(ctx context.Context, a agent.Agent) {
 	if pid <= 0 {
 		return
 	}
-	c := control.NewClient(l.Control(), k.token())
+	token, err := k.fleet.config.Store.WorkerToken(ctx, k.id)
+	if err != nil {
+		k.log.Error("taking up a worker", slog.Any("error", err))
+		return
+	}
+	c := control.NewClient(l.Control(), token)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	p, err := watchProcess(pid)
@@ -93,8 +97,23 @@ func (k *keeper) adoptWorker(ctx context.Context, a agent.Agent) {
 	}
 	k.worker, k.workerBorn = p, time.Now()
 	k.dialed.Store(c)
+	k.finishRotation(ctx)
 	k.state.Worker = "running"
 	k.show()
+}
+
+// finishRotation does what a rotation of the vault key that was cut short left
+// to do. If it fails, the agent's old keys are kept and the next start of its
+// worker tries again.
+func (k *keeper) finishRotation(ctx context.Context) {
+	store := k.fleet.config.Store
+	status, err := store.KeyStatus(ctx, k.id)
+	if err == nil && len(status[0].Old) > 0 {
+		_, err = server.FinishRotation(ctx, store, k.client(), k.id)
+	}
+	if err != nil {
+		k.log.Warn("a rotation of the vault key is not finished", slog.Any("error", err))
+	}
 }
 
 // listenerPID asks the kernel which process listens on a Unix socket; 0 if none
@@ -129,13 +148,17 @@ func (k *keeper) spawnWorker(ctx context.Context, a agent.Agent, policy control.
 		return err
 	}
 	defer keys.Wipe()
+	token, err := store.WorkerToken(ctx, k.id)
+	if err != nil {
+		return err
+	}
 	head, err := store.Head(ctx, k.id)
 	if err != nil {
 		return err
 	}
 	start := control.Start{
 		Agent: k.id, Dir: string(l), Policy: policy, Data: keys.Data.Reveal(), Sign: keys.Sign.Reveal(),
-		Token: k.token(), Caller: os.Geteuid(), Version: k.fleet.config.Version, Create: len(head) == 0,
+		Vault: server.VaultKeys(keys), Token: token, Caller: os.Geteuid(), Version: k.fleet.config.Version, Create: len(head) == 0,
 		Never: k.fleet.config.Never,
 	}
 	p, err := k.fleet.runWorker(start, own, k.id)
@@ -157,6 +180,7 @@ func (k *keeper) spawnWorker(ctx context.Context, a agent.Agent, policy control.
 	}
 	k.worker, k.workerBorn = p, time.Now()
 	k.dialed.Store(c)
+	k.finishRotation(ctx)
 	return nil
 }
 
