@@ -58,8 +58,8 @@ type Matcher struct {
 	in     []byte          // the byte that leads to a node from its parent
 	first  [256]int32      // the root's children by byte; root if there is none
 	lens   []int           // of the patterns
-	window int             // bytes at the beginning of each pattern that shift knows
-	shift  *[1 << 16]uint8 // by hash of the last block of a window: how far the next window is that could begin a pattern
+	window int             // bytes at the beginning of each pattern that near knows
+	near   *[1 << 16]uint8 // by hash of a block: where in a window it ends last, counted in places from 1; 0 if in none
 	max    int             // the longest pattern
 }
 
@@ -90,14 +90,16 @@ func New(patterns [][]byte) (*Matcher, error) {
 		return m, nil
 	}
 	m.window = min(shortest, maxWindow)
-	m.grow(patterns)
+	m.grow(patterns, total)
 	m.link()
 	m.fill(patterns)
 	return m, nil
 }
 
-// grow makes the trie, level by level.
-func (m *Matcher) grow(patterns [][]byte) {
+// grow makes the trie, level by level. It has at most as many nodes as given;
+// the room for them is made at once, since growing would leave copies of
+// secrets behind.
+func (m *Matcher) grow(patterns [][]byte, nodes int) {
 	order := make([]int, len(patterns))
 	for i := range order {
 		order[i] = i
@@ -110,9 +112,9 @@ func (m *Matcher) grow(patterns [][]byte) {
 	})
 	// A node is a run of the sorted patterns with the same beginning.
 	type run struct{ from, to int }
-	runs := []run{{0, len(order)}}
-	m.nodes = append(m.nodes, node{pattern: none})
-	m.in = append(m.in, 0)
+	runs := append(make([]run, 0, nodes), run{0, len(order)})
+	m.nodes = append(make([]node, 0, nodes), node{pattern: none})
+	m.in = append(make([]byte, 0, nodes), 0)
 	for i := 0; i < len(runs); i++ {
 		at, depth := runs[i], int(m.nodes[i].depth)
 		if p := order[at.from]; len(patterns[p]) == depth {
@@ -158,15 +160,11 @@ func (m *Matcher) link() {
 
 // fill makes the table.
 func (m *Matcher) fill(patterns [][]byte) {
-	m.shift = new([1 << 16]uint8)
-	last := m.window - block
-	for i := range m.shift {
-		m.shift[i] = uint8(last + 1)
-	}
+	m.near = new([1 << 16]uint8)
 	for _, p := range patterns {
-		for i := 0; i <= last; i++ {
-			s := &m.shift[hash(p[i:])]
-			*s = min(*s, uint8(last-i))
+		for i := 0; i <= m.window-block; i++ {
+			n := &m.near[hash(p[i:])]
+			*n = max(*n, uint8(i+1))
 		}
 	}
 }
@@ -185,8 +183,8 @@ func (m *Matcher) Wipe() {
 	clear(m.nodes)
 	clear(m.in)
 	clear(m.lens)
-	if m.shift != nil {
-		clear(m.shift[:])
+	if m.near != nil {
+		clear(m.near[:])
 	}
 	*m = Matcher{}
 }
@@ -216,17 +214,17 @@ func (m *Matcher) step(at int32, c byte) (next int32, looked int) {
 // Where less than a window is left, that is every place.
 func (m *Matcher) skip(b []byte, i int) int {
 	last := m.window - block
-	most, shift := last+1, m.shift
+	most, near := last+1, m.near
 	for i += last; i+block <= len(b); {
-		d := int(shift[hash(b[i:])])
-		if d == most { // apart, so that the processor need not wait for the table
+		n := int(near[hash(b[i:])])
+		if n == 0 { // apart, so that the processor need not wait for the table
 			i += most
 			continue
 		}
-		if d == 0 {
+		if n == most {
 			break
 		}
-		i += d
+		i += most - n
 	}
 	return i - last
 }
@@ -252,7 +250,7 @@ func (m *Matcher) Scan() Scan { return Scan{m: m} }
 // overwrite a match as soon as it is found: the matches that overlap it are
 // found all the same.
 func (s *Scan) Next(b []byte, i int) (Match, bool) {
-	if s.m == nil || s.m.shift == nil {
+	if s.m == nil || s.m.near == nil {
 		return Match{}, false
 	}
 	m, at, begun := s.m, s.at, i
@@ -282,7 +280,7 @@ func (s *Scan) Next(b []byte, i int) (Match, bool) {
 // Pending is how many of the bytes read last could, with what follows, become
 // a pattern.
 func (s *Scan) Pending() int {
-	if s.m == nil || s.m.shift == nil {
+	if s.m == nil || s.m.near == nil {
 		return 0
 	}
 	at := s.at

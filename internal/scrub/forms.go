@@ -27,8 +27,8 @@ func forms(secret []byte) [][]byte {
 	}
 	f.escapes(secret)
 	for _, b := range base64s(secret) {
-		f.escapes(b)
 		f.add(b)
+		f.digits(b)
 	}
 	return f.cut()
 }
@@ -111,6 +111,20 @@ func (f *collector) escapes(text []byte) {
 	}
 	f.jsons(text)
 	f.htmls(text)
+}
+
+// digits adds what the same libraries make of base64.
+func (f *collector) digits(text []byte) {
+	if !bytes.ContainsAny(text, "+/=") {
+		return
+	}
+	for _, digits := range []string{lower, upper} {
+		f.add(percentStyle{hex: digits}.append(room(text, 3), text, isAlphanumeric))
+		f.add(jsonStyle{hex: digits, also: "+"}.append(room(text, 6), text)) // .NET
+	}
+	f.add(jsonStyle{hex: lower, also: "="}.append(room(text, 6), text)) // Gson
+	f.add(jsonStyle{slash: true}.append(room(text, 6), text))           // PHP
+	f.add(bytes.ReplaceAll(text, []byte("+"), []byte("&#43;")))         // Go's html/template
 }
 
 // jsons adds text as it is inside JSON strings.
@@ -211,6 +225,11 @@ type jsonStyle struct {
 
 func (j jsonStyle) append(out, text []byte) []byte {
 	for len(text) > 0 {
+		if c := text[0]; isAlphanumeric(c) && !j.all {
+			out = append(out, c)
+			text = text[1:]
+			continue
+		}
 		r, n := utf8.DecodeRune(text)
 		if r == utf8.RuneError && n == 1 { // JSON cannot say it; perhaps somebody does not care
 			out = append(out, text[0])
