@@ -46,8 +46,10 @@ type Connector struct {
 	// must name them.
 	Generic bool
 
-	File    string // where it was read from, for messages
+	File    string // name of the file, for messages: "github.yaml"
 	Builtin bool   // shipped with Ambit
+
+	*definition
 }
 
 // Binding is one connection of a manifest: a connector with its account and
@@ -98,12 +100,15 @@ type Host struct {
 	Body []BodyCondition
 }
 
-// BodyCondition narrows the requests to some paths by a field of their body.
+// BodyCondition narrows some requests by a field of their body. The field's
+// name, and the last part of the JSON pointer, may not be a parameter of the
+// query at the same time: servers differ in which of the two they take.
 type BodyCondition struct {
-	Paths  []string // patterns as in policy.Rule; never empty
-	JSON   string   // a JSON pointer (RFC 6901) to the field, if the body is JSON; "" if such a body is refused
-	Form   string   // the field's name, if the body is a form (urlencoded or multipart); "" if such a body is refused
-	Values []string // one of them must be there, exactly once
+	Methods []string // nil is any
+	Paths   []string // patterns as in policy.Rule; nil is any
+	JSON    string   // a JSON pointer (RFC 6901) to the field, if the body is JSON; "" if such a body is refused
+	Form    string   // the field's name, if the body is a form (urlencoded or multipart); "" if such a body is refused
+	Values  []string // one of them must be there, exactly once
 }
 
 // Scheme is how a credential is used. The zero Scheme is none of them: a
@@ -138,9 +143,9 @@ type Auth struct {
 	// only, and elsewhere its places are those of a foreign credential. Nil is
 	// every path.
 	Paths []string
-	// Places are where references stand. Of Login they come together in one
-	// body, of the others there is one. HMAC and MTLS have none, because nothing
-	// that the agent sends is kept; of SigV4 they are known by the scheme.
+	// Places are where references stand. Of Login there is one for each field
+	// that may be in the body of a request, of the others exactly one. HMAC, SigV4 and MTLS have none: where their
+	// credentials are is known by the scheme.
 	Places []Place
 
 	HMAC    *HMACAuth  // of HMAC
@@ -182,41 +187,30 @@ type Place struct {
 	User Template
 }
 
-// HMACAuth signs with a shared secret. The gate overwrites whatever the agent
-// sent in the fields that it names.
+// HMACAuth signs with a shared secret. The agent signs with the reference; the
+// gate signs again with the secret. Text in braces is as in ambit/vault/sign.
 type HMACAuth struct {
-	Secret      string   // name of the Secret that is the key
-	KeyEncoding Encoding // how the key is written in the secret: "" (as it is), Hex or Base64
-	Hash        string   // sha1, sha256, sha384 or sha512
-	Encoding    Encoding // of the signature: Hex, Base64 or Base64URL
-	Header      string   // the field that carries the signature
-	Prefix      string   // what stands before it: "sha256="
-	// Sign is what is signed. Its placeholders: {method}, {host}, {path},
-	// {query}, {target} (path, and "?" and query if there is one), {timestamp},
-	// {nonce}, {body}, {body_sha256} (hex), and those of Binding.Secrets that
-	// are Public.
-	Sign Template
-	// Timestamp is the field that carries {timestamp}; "" if there is none.
-	Timestamp       string
-	TimestampFormat string // unix, unix-ms, unix-ns or rfc3339
-	Nonce           string // the field that carries {nonce}, 16 random bytes in hex; "" if there is none
+	Secret    string // name of the Secret that is the key
+	Algorithm string // sha256, sha512 or sha1
+	Encoding  string // of the signature: hex, base64 or base64url
+	// Message is what is signed: text with {method}, {host}, {path}, {query},
+	// {target} (path, and "?" and query if there is one), {timestamp}, {body} and
+	// {body-sha256}.
+	Message string
+	Header  string // the field that carries Value
+	Value   string // text with {signature}, and maybe {timestamp}; "" is "{signature}"
+	// TimestampHeader is the field that carries {timestamp}, if Value does not.
+	TimestampHeader string
+	Milliseconds    bool // {timestamp} is in milliseconds since 1970, otherwise in seconds
 }
-
-// Encoding is how bytes are written as text.
-type Encoding string
-
-// The encodings.
-const (
-	Hex       Encoding = "hex"    // lower case
-	Base64    Encoding = "base64" // RFC 4648 section 4, padded
-	Base64URL Encoding = "base64url"
-)
 
 // SigV4Auth signs for AWS and what is compatible with it: Signature Version 4,
 // in the Authorization field, in the query (presigned) and in chunks.
 type SigV4Auth struct {
 	KeyID, Secret string // names of Secrets
-	Session       string // name of the Secret with a session token; "" if there is none
+	// Session is the name of the Secret with a session token; "" if there is none.
+	// The agent never sends one: if the connection has it, the gate adds it.
+	Session string
 	// Region and Service are the only ones that are signed for; a request that
 	// names another is refused.
 	Region, Service string
@@ -380,4 +374,7 @@ type Foreign struct {
 	Headers []string // canonical names
 	Query   []string // parameters
 	Fields  []string // of a form, or of a JSON body at any depth
+	// Strip are header fields that are taken out instead of refused, because
+	// programs send them by themselves: Cookie, where nobody logs in.
+	Strip []string
 }

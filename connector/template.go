@@ -7,8 +7,7 @@ import (
 
 // Template is text with placeholders such as "{token}": a name of a-z, 0-9 and
 // _ in braces. Every other brace is text. After [Catalog.Bind] the placeholders
-// that are left are names of Secrets (and in [HMACAuth.Sign] parts of the
-// request); whatever else was there is filled in.
+// that are left are names of Secrets; whatever else was there is filled in.
 type Template string
 
 // Names returns the placeholders, in order, each once.

@@ -1,0 +1,120 @@
+package connector
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"unicode"
+)
+
+const head = "connector: v1\nname: acme\ntitle: Acme\ndocs: https://acme.example/keys\n"
+
+const body = "secrets: {token: {title: Token}}\nreferences: {token: \"{base62:30}\"}\nauth: [{bearer: \"{token}\"}]\n"
+
+type refusedFile struct{ name, src, want string }
+
+func refusedFiles() []refusedFile {
+	return []refusedFile{
+		{"empty", "", `f.yaml:1:1: the file is empty; a connector file starts with "connector: v1"`},
+		{"too large", head + strings.Repeat("#", MaxSize), `more than the 65536 (64 KiB) that a connector file may have; a connector needs a page at most`},
+		{"unknown key", head + body + "hots: [a]\n", `f.yaml:8:1: hots: unknown key "hots"; did you mean "hosts"?`},
+		{"duplicate key", head + body + "hosts: [a.example]\nhosts: [b.example]\n", `f.yaml:9:1: hosts: the key "hosts" is here twice; the first is on line 8; keep one of them`},
+		{"alias", head + body + "hosts: *x\n", `aliases (*name) are not allowed`},
+		{"later key", head + body + "tools: {}\n", `the key "tools" is not available yet`},
+		{"nothing", "connector: v1\n", `f.yaml:1:1: auth: the key "auth" is missing; write for example auth: [{bearer: "{token}"}]`},
+		{"IPv4", head + body + "hosts: [93.184.216.34]\n", `f.yaml:8:9: hosts[0]: "93.184.216.34" is an address: a connector names its hosts; write the host's name`},
+		{"IPv6", head + body + "hosts: [{host: \"2606:4700::1111\"}]\n", `is an address: a connector names its hosts`},
+		{"IP in other forms", head + body + "hosts: [0x7f.1]\n", `f.yaml:8:9: hosts[0]: not a host`},
+		{"URL as host", head + body + "hosts: [\"https://acme.example/v1\"]\n", `"https://acme.example/v1" is a URL, not a host; write host: acme.example, paths: [/v1]`},
+		{"all hosts", head + body + "hosts: [\"*.com\"]\n", `"*.com" opens too much`},
+		{"metadata", head + body + "hosts: [metadata.google.internal]\n", `is a cloud's metadata service`},
+		{"host twice", head + body + "hosts: [a.example, a.example]\n", `f.yaml:8:20: hosts[1]: the host is here twice; keep one of them`},
+		{"host of a secret", head + body + "hosts: [\"{token}.example\"]\n", `nothing fills the placeholder {token}`},
+		{"OAuth at an address", head + body + "ways: {o: {title: O, fields: [token], oauth: {flows: [device], token: \"https://10.0.0.1/t\", clientID: token}}}\n", `"https://10.0.0.1/t" has an address for a host`},
+		{"OAuth in plain", head + body + "ways: {o: {title: O, fields: [token], oauth: {flows: [device], token: \"http://a.example/t\", clientID: token}}}\n", `"http://a.example/t" is not an https URL`},
+		{"OAuth without endpoint", head + body + "ways: {o: {title: O, fields: [token], oauth: {flows: [device], token: \"https://a.example/t\", clientID: token}}}\n", `the key "device" is missing; the flow device needs it`},
+		{"no reference", head + "secrets: {token: {title: T}}\nauth: [{bearer: \"{token}\"}]\n", `f.yaml:6:8: auth[0]: the agent has nothing to send in place of "token"; give it a shape under references`},
+		{"typo in a placeholder", head + "secrets: {token: {title: T}}\nreferences: {token: \"{base62:30}\"}\nauth: [{bearer: \"{tokn}\"}]\n", `auth[0].bearer: nothing fills the placeholder {tokn}; did you mean {token}?`},
+		{"no placeholder", head + "secrets: {token: {title: T}}\nreferences: {token: \"{base62:30}\"}\nauth: [{bearer: abc}]\n", `auth[0].bearer: has no placeholder for a secret; write for example "{token}"`},
+		{"two schemes", head + "secrets: {token: {title: T}}\nreferences: {token: \"{base62:30}\"}\nauth: [{bearer: \"{token}\", query: {key: \"{token}\"}}]\n", `auth[0]: an entry has exactly one way in which a credential travels`},
+		{"auth of another host", head + "hosts: [a.example]\nsecrets: {token: {title: T}}\nreferences: {token: \"{base62:30}\"}\nauth: [{bearer: \"{token}\", hosts: [b.example]}]\n", `auth[0].hosts[0]: "b.example" is none of the hosts`},
+		{"header the gate sets", head + "secrets: {token: {title: T}}\nreferences: {token: \"{base62:30}\"}\nauth: [{header: {Host: \"{token}\"}}]\n", `"Host" is judged by the key host`},
+		{"path before", head + "secrets: {token: {title: T}}\nreferences: {token: \"{base62:30}\"}\nauth: [{path: \"/**/{token}\"}]\n", `has ** before the placeholder`},
+		{"pattern that is loose", head + "secrets: {token: {title: T, check: \"abc\"}}\nreferences: {token: \"{base62:30}\"}\nauth: [{bearer: \"{token}\"}]\n", `secrets.token.check: is not a pattern of the whole text`},
+		{"variable of Ambit's", head + body + "env: {HTTPS_PROXY: \"{token}\"}\n", `"HTTPS_PROXY" is set by Ambit`},
+		{"file outside", head + body + "files: {../x: a}\n", `"../x" is not a path below the agent's home folder`},
+		{"pin of no host", head + body + "pins: {p: {title: P, check: \"^a$\", narrows: {x.example: [{paths: [/a]}]}}}\n", `"x.example" is none of the hosts`},
+		{"pin of nothing", head + "hosts: [a.example]\n" + body + "pins: {p: {title: P, check: \"^a$\", narrows: {a.example: [{methods: [GET]}]}}}\n", `narrows nothing; write host, paths, query, headers, json or form`},
+		{"pin of another", head + "hosts: [a.example]\n" + body + "pins: {p: {title: P, check: \"^a$\", narrows: {a.example: [{paths: [\"/{q}\"]}]}}}\n", `nothing fills the placeholder {q}`},
+		{"secret nobody gives", head + "secrets: {token: {title: T}, other: {title: O}}\nreferences: {token: \"{base62:30}\"}\nauth: [{bearer: \"{token}\"}]\nways: {t: {title: T, fields: [token]}}\n", `nobody gives the secret "other"`},
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for _, c := range refusedFiles() {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := parse("f.yaml", []byte(c.src))
+			var problems Errors
+			if !errors.As(err, &problems) || got != nil {
+				t.Fatalf("parse = %v, %v", got, err)
+			}
+			if !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got\n%v\nwant\n%s", err, c.want)
+			}
+		})
+	}
+}
+
+// C5: what a file says is inert in messages.
+func TestC5MessagesAreInert(t *testing.T) {
+	const evil = `"\x1b]0;x\x07\u202e{token}"`
+	_, err := parse("f.yaml", []byte(head+"hosts: ["+evil+"]\n"+evil+": 1\nsecrets: {"+evil+": {title: "+evil+"}}\nauth: [{bearer: "+evil+"}, {json: {"+evil+": "+evil+"}}]\nenv: {"+evil+": "+evil+"}\nreferences: {"+evil+": "+evil+"}\n"))
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, r := range strings.ReplaceAll(err.Error(), "\n", "") {
+		if !unicode.IsPrint(r) {
+			t.Fatalf("%U in %q", r, err)
+		}
+	}
+}
+
+func TestWith(t *testing.T) {
+	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
+	more, err := builtin(t).With(fstest.MapFS{
+		"acme.yaml":     file(head + body),
+		"bearer.yaml":   file(strings.ReplaceAll(head, "acme\n", "bearer\n") + "replaces: true\n" + body),
+		"notes.txt":     file("not read"),
+		".hidden.yaml":  file("not read"),
+		"sub/none.yaml": file("not read"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := more.Get("acme"); c == nil || c.Builtin {
+		t.Errorf("acme is %v", c)
+	}
+	if c := more.Get("bearer"); c.Builtin || c.Title != "Acme" {
+		t.Errorf("bearer is %v", c)
+	}
+	if builtin(t).Get("bearer").Builtin == false || len(builtin(t).Sources()) != 0 {
+		t.Error("the catalogue itself has changed")
+	}
+	again, err := builtin(t).WithSources(more.Sources())
+	if err != nil || again.Get("acme") == nil || again.Get("bearer").Title != "Acme" {
+		t.Errorf("from its sources: %v", err)
+	}
+	for want, fsys := range map[string]fstest.MapFS{
+		`Ambit ships a connector "bearer": write "replaces: true"`: {"bearer.yaml": file(strings.ReplaceAll(head, "acme\n", "bearer\n") + body)},
+		`replaces nothing: Ambit ships no connector "acme"`:        {"acme.yaml": file(head + "replaces: true\n" + body)},
+		`rename the file to acme.yaml, or the connector`:           {"other.yaml": file(head + body)},
+		`a.yaml:1:1: the file is empty`:                            {"a.yaml": file(""), "b.yaml": file("")},
+		`b.yaml:1:1: the file is empty`:                            {"a.yaml": file(""), "b.yaml": file("")},
+		`the file has 65537 bytes, more than the 65536`:            {"acme.yaml": file(strings.Repeat("#", 10*MaxSize))},
+	} {
+		if _, err := builtin(t).With(fsys); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
