@@ -436,8 +436,6 @@ func TestNothingHeldBackIsInTheBuffer(t *testing.T) {
 	}
 }
 
-// drawSecret is a secret without the filler's letter: beside a form that was
-// overwritten, such a letter could look like part of another.
 func drawSecret(t *rapid.T) string {
 	return rapid.StringOfN(rapid.RuneFrom([]rune("ab/+&\" \\%ä")), MinLen, 20, -1).Draw(t, "secret")
 }
@@ -490,9 +488,22 @@ func compare(t interface {
 	if st.Found() != found || (found > 0) != (want != text) {
 		t.Fatalf("%q in %q: found %d in the stream, %d in the whole", secrets, text, st.Found(), found)
 	}
-	if again := naive(want, secrets...); again != want && !strings.ContainsRune(strings.Join(secrets, ""), Filler) {
+	if again := naive(want, secrets...); again != want && !holdsFiller(secrets) {
 		t.Fatalf("%q in %q: a form is left in %q", secrets, text, want)
 	}
+}
+
+// holdsFiller says whether a form has the filler's letter in it, so that
+// what was overwritten beside a part of it can look like it.
+func holdsFiller(secrets []string) bool {
+	for _, s := range secrets {
+		for _, p := range parts([]byte(s)) {
+			if bytes.IndexByte(bytes.Join(forms(p), nil), Filler) >= 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func FuzzScrub(f *testing.F) {
@@ -500,21 +511,10 @@ func FuzzScrub(f *testing.F) {
 	f.Add("aaaaaaaa\naaaaaaaab", strings.Repeat("a", 50), 7, 1)
 	f.Add("p&ss \"word\"", `p\u0026ss \"word\" p&amp;ss &quot;word&#34; p%26ss+%22word%22`, 1, 5000)
 	f.Fuzz(func(t *testing.T, secrets, text string, step, buffer int) {
-		if len(secrets) > 100 || len(text) > 1000 || strings.ContainsRune(secrets, Filler) {
+		if len(secrets) > 100 || len(text) > 1000 {
 			return
 		}
-		// A form in hexadecimal or base64 can hold the filler's letter too,
-		// and be made by it; naive would then find what is none.
 		list := strings.Split(secrets, "\n")
-		for _, s := range list {
-			for _, p := range parts([]byte(s)) {
-				for _, form := range forms(p) {
-					if bytes.IndexByte(form, Filler) >= 0 {
-						return
-					}
-				}
-			}
-		}
 		compare(t, text, list, max(step%1500, 1), max(buffer%5000, 1))
 	})
 }
