@@ -63,7 +63,7 @@ func (e *Error) Unwrap() error { return e.cause }
 // section 5.2, RFC 8628 section 3.5, RFC 7009 section 2.2.1, OpenID Connect,
 // and GitHub's own.
 func permanentCodes() map[string]string {
-	return map[string]string{
+	return map[string]string{ //nolint:gosec // words for people, no credential
 		"invalid_grant":                "what it was given is expired, revoked or was used before: connect again",
 		"invalid_client":               "it does not know the client, or its secret is wrong",
 		"unauthorized_client":          "the client may not do this",

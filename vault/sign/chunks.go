@@ -108,7 +108,7 @@ func (c *chunks) Read(p []byte) (int, error) {
 		}
 		c.out.Reset()
 		c.err = c.next()
-		if c.err == nil || c.err == io.EOF {
+		if c.err == nil || errors.Is(c.err, io.EOF) {
 			c.ready = c.out.Bytes()
 		}
 	}
@@ -215,7 +215,7 @@ func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byt
 
 // early makes the end of a body where there should be more of it an error.
 func early(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: it ends before its last chunk", ErrBody)
 	}
 	return fmt.Errorf("reading the body to sign it: %w", err)
@@ -223,7 +223,7 @@ func early(err error) error {
 
 // malformed prefers the error that reading had.
 func malformed(err error, text string) error {
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	return fmt.Errorf("%w: %s", ErrMalformed, text)

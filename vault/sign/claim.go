@@ -28,7 +28,7 @@ type Claim struct {
 // Names of the query parameters of a presigned URL.
 const (
 	queryAlgorithm  = "X-Amz-Algorithm"
-	queryCredential = "X-Amz-Credential"
+	queryCredential = "X-Amz-Credential" //nolint:gosec // a name, no credential
 	queryDate       = "X-Amz-Date"
 	queryExpires    = "X-Amz-Expires"
 	queryHeaders    = "X-Amz-SignedHeaders"

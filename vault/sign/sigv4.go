@@ -153,7 +153,8 @@ func (v *Verified) remaining(raw string) (string, error) {
 
 // Sign signs r with the real key in place of the reference, at the time now.
 // r is the request as it goes upstream; its method, host, path and query must
-// still be those of v, and its other headers are signed as they are now.
+// still be those of v, and its other headers are signed as they are now. After
+// an error r must not be sent.
 //
 // A body that v claims a hash of is checked on its way; one that was signed
 // chunk by chunk is checked and signed again chunk by chunk, without a change
