@@ -14,6 +14,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"ambit/internal/secretbytes"
 )
 
 func builtin(t testing.TB) *Catalog {
@@ -42,6 +44,7 @@ func TestShippedFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	key := secretbytes.New([]byte("0123456789abcdef0123456789abcdef"))
 	for _, c := range builtin(t).List() {
 		t.Run(c.Name, func(t *testing.T) {
 			if c.File != c.Name+".yaml" || !c.Builtin {
@@ -56,6 +59,16 @@ func TestShippedFiles(t *testing.T) {
 			}
 			if !strings.Contains(string(manual), "\n| `"+c.Name+"` | ") {
 				t.Error("docs/connectors.md has no row for it")
+			}
+			for _, r := range c.references {
+				ref := r.Shape.Derive(key, c.Name, r.Secret)
+				s := c.secret(r.Secret)
+				if !r.Shape.Match(ref) {
+					t.Errorf("the reference of %s, %q, does not match its own shape", r.Secret, ref)
+				}
+				if s.Check != nil && s.Kind == Text && !s.Public && !s.Check.MatchString(ref) {
+					t.Errorf("the reference of %s, %q, does not look like what it stands for: %s", r.Secret, ref, s.Check)
+				}
 			}
 			seen := map[string]bool{}
 			for _, e := range c.env {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"ambit/internal/hostname"
+	"ambit/internal/reference"
 	"ambit/internal/strictyaml"
 	"ambit/manifest"
 )
@@ -216,7 +217,14 @@ func (r *reader) references(n node) {
 		if r.def.secret(name) == nil {
 			r.Refuse(k, "there is no secret "+strictyaml.Quote(name), "declare it under secrets")
 		}
-		r.def.references = append(r.def.references, Reference{Secret: name, Shape: text})
+		shape, err := reference.Parse(text)
+		if err != nil {
+			r.Refuse(v, "is no shape: "+err.Error(), `write for example "sk_live_{base62:24}"`)
+		}
+		if s := r.def.secret(name); shape.Weak() && s != nil && s.Kind != TOTP {
+			r.Refuse(v, "a weak shape is for one-time codes (kind: totp) only", "make it longer, and leave out weak:")
+		}
+		r.def.references = append(r.def.references, Reference{Secret: name, Shape: shape})
 	})
 	r.NotEmpty(n)
 }

@@ -41,6 +41,8 @@ func refusedFiles() []refusedFile {
 		{"auth of another host", head + "hosts: [a.example]\nsecrets: {token: {title: T}}\nreferences: {token: \"{base62:30}\"}\nauth: [{bearer: \"{token}\", hosts: [b.example]}]\n", `auth[0].hosts[0]: "b.example" is none of the hosts`},
 		{"header the gate sets", head + "secrets: {token: {title: T}}\nreferences: {token: \"{base62:30}\"}\nauth: [{header: {Host: \"{token}\"}}]\n", `"Host" is judged by the key host`},
 		{"path before", head + "secrets: {token: {title: T}}\nreferences: {token: \"{base62:30}\"}\nauth: [{path: \"/**/{token}\"}]\n", `has ** before the placeholder`},
+		{"weak shape", head + "secrets: {token: {title: T}}\nreferences: {token: \"abc\"}\nauth: [{bearer: \"{token}\"}]\n", `references.token: is no shape: `},
+		{"weak shape of a token", head + "secrets: {token: {title: T}}\nreferences: {token: \"weak:{digits:6}\"}\nauth: [{bearer: \"{token}\"}]\n", `references.token: a weak shape is for one-time codes (kind: totp) only`},
 		{"pattern that is loose", head + "secrets: {token: {title: T, check: \"abc\"}}\nreferences: {token: \"{base62:30}\"}\nauth: [{bearer: \"{token}\"}]\n", `secrets.token.check: is not a pattern of the whole text`},
 		{"variable of Ambit's", head + body + "env: {HTTPS_PROXY: \"{token}\"}\n", `"HTTPS_PROXY" is set by Ambit`},
 		{"file outside", head + body + "files: {../x: a}\n", `"../x" is not a path below the agent's home folder`},
