@@ -32,7 +32,8 @@ import (
 //	4  length of the sealed body
 //	   sealed body
 //
-// Frames start at multiples of 8 and the space between is not looked at.
+// Frames are written at multiples of durable.BlockSize (by earlier releases at
+// multiples of 8), and the space between is not looked at.
 const (
 	frameMagic  = "ajf1"
 	frameHeader = 24
@@ -158,4 +159,6 @@ func frames(b []byte) (found []*frame) {
 	return found
 }
 
+// aligned is where, at the earliest, another frame can begin behind one of n
+// bytes.
 func aligned(n int) int { return (n + frameAlign - 1) &^ (frameAlign - 1) }

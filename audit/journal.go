@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 
+	"ambit/internal/durable"
 	"ambit/internal/sqldb"
 )
 
@@ -31,8 +32,9 @@ const (
 
 // journal is an open journal, locked against every other process.
 type journal struct {
-	f   *os.File
-	end int64 // where the next frame goes
+	f      *os.File
+	end    int64           // where the next frame goes
+	writer *durable.Writer // nil until start
 }
 
 // journalPath is agent.journal for agent.db.
@@ -193,17 +195,31 @@ func (j *journal) read() ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(j.f, 0, journalSize))
 }
 
+// start makes ready for append. After it nothing is read.
+func (j *journal) start(keys *keyring) (err error) {
+	j.writer, err = durable.NewWriter(j.f, journalSize-journalHeader, header(keys))
+	if err != nil {
+		return fmt.Errorf("writing the log's journal %s: %w", j.f.Name(), full(err))
+	}
+	return nil
+}
+
 // has says whether n more bytes fit behind the last frame.
 func (j *journal) has(n int) bool { return j.end+int64(n) <= journalSize }
 
 // append makes a frame durable. After an error it may be there or not; the
 // next frame is written in its place.
 func (j *journal) append(b []byte) error {
-	if err := j.write(b, j.end); err != nil {
-		return fmt.Errorf("writing the log's journal: %w", err)
+	if err := j.writer.WriteAt(b, j.end); err != nil {
+		return fmt.Errorf("writing the log's journal %s: %w", j.f.Name(), full(err))
 	}
-	j.end += int64(aligned(len(b)))
+	j.end += int64(blocks(len(b)))
 	return nil
+}
+
+// blocks is how many bytes of the journal a frame of n bytes takes.
+func blocks(n int) int {
+	return (n + durable.BlockSize - 1) / durable.BlockSize * durable.BlockSize
 }
 
 // restart lets the next frame overwrite the first. The database must have all.
@@ -213,6 +229,11 @@ func (j *journal) restart() { j.end = journalHeader }
 // pwrite and an fdatasync in one system call (open(2)).
 func (j *journal) write(b []byte, at int64) error {
 	_, err := j.f.WriteAt(b, at)
+	return full(err)
+}
+
+// full says so if err means that there is no room.
+func full(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) {
 		err = fmt.Errorf("%w: %w; make room and try again", sqldb.ErrFull, err)
 	}
@@ -223,6 +244,9 @@ func (j *journal) write(b []byte, at int64) error {
 // so that the database alone is a whole copy.
 func (j *journal) close(settled bool) error {
 	var err error
+	if j.writer != nil {
+		err = j.writer.Close()
+	}
 	if settled {
 		// ftruncate, fsync
 		err = errors.Join(j.f.Truncate(journalHeader), j.f.Sync())

@@ -203,7 +203,7 @@ func TestL2TornTail(t *testing.T) {
 	if len(found) != 3 {
 		t.Fatalf("%d frames", len(found))
 	}
-	start := journalHeader + aligned(len(found[0].buf)) + aligned(len(found[1].buf))
+	start := journalHeader + blocks(len(found[0].buf)) + blocks(len(found[1].buf))
 	whole := c.read(".journal")
 	keys, err := newKeyring(c.agent, c.keys)
 	if err != nil {
@@ -247,7 +247,7 @@ func TestL1DamagedMiddle(t *testing.T) {
 	end()
 	whole := c.read(".journal")
 	found := frames(whole[journalHeader:])
-	start := journalHeader + aligned(len(found[0].buf))
+	start := journalHeader + blocks(len(found[0].buf))
 	keys, err := newKeyring(c.agent, c.keys)
 	if err != nil {
 		t.Fatal(err)

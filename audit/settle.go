@@ -53,6 +53,9 @@ func recoverLog(ctx context.Context, cfg Config, keys *keyring) (*journal, *stat
 	if err == nil {
 		st, err = replay(ctx, cfg.DB, j, keys)
 	}
+	if err == nil {
+		err = j.start(keys)
+	}
 	if err != nil {
 		_ = j.close(false)
 		return nil, nil, err

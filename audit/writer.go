@@ -23,10 +23,11 @@ const (
 	// flushAfter is how long a recorded event may wait for an append to share
 	// a commit with.
 	flushAfter = 250 * time.Millisecond
-	// gatherFor is how long a write waits for company when the last one had
-	// some: under load fewer flushes of the disk cost less, and somebody who
-	// appends alone never waits.
-	gatherFor = time.Millisecond
+	// gatherFrom and gatherFor bound how long a write waits for company when the
+	// last one had some: no longer than the last one took, for that is what it
+	// saves. Somebody who appends alone never waits.
+	gatherFrom = 50 * time.Microsecond
+	gatherFor  = time.Millisecond
 	// retryAfter is how often recorded events are tried again while the
 	// log cannot be written.
 	retryAfter = time.Second
@@ -55,9 +56,10 @@ type result struct {
 type writer struct {
 	state   *state // of all durable events
 	journal *journal
-	batch   []*item // events that a failed write left first, in order
-	failing bool    // the last write failed
-	company int     // how many waited for the last write together
+	batch   []*item       // events that a failed write left first, in order
+	failing bool          // the last write failed
+	company int           // how many waited for the last write together
+	took    time.Duration // of the last write
 
 	settled     uint64      // events in the database
 	pending     []*frame    // durable in the journal only, but for those of current
@@ -283,43 +285,44 @@ func (w *writer) take(it *item) int {
 	return 0
 }
 
-// gatherMore lets others join those who wait already, so that one fsync is for
-// all: whoever is queued, and for a moment as many as came together last time.
+// gatherMore lets others join those who wait already, so that one flush of the
+// disk is for all: whoever is queued, and for a moment half as many as came
+// together last time. The other half is on its way meanwhile, so that neither
+// the disk nor the processors stand still.
 func (l *Log) gatherMore(waiting int) wake {
 	w := &l.w
-	expected := w.company
-	var late <-chan time.Time
-	for yielded := false; len(w.batch) < maxBatch; {
-		select {
-		case it := <-l.queue:
-			waiting += w.take(it)
-			continue
-		default:
+	waiting = l.takeQueued(waiting)
+	runtime.Gosched() // whom the last commit woke may have something
+	waiting = l.takeQueued(waiting)
+	if w.took >= gatherFrom && waiting < w.company/2 {
+		late := time.NewTimer(min(w.took, gatherFor))
+		defer late.Stop()
+		for wait := true; wait && waiting < w.company/2 && len(w.batch) < maxBatch; {
+			select {
+			case it := <-l.queue:
+				waiting = l.takeQueued(waiting + w.take(it))
+			case <-late.C:
+				wait = false
+			case <-l.closing:
+				wait = false
+			}
 		}
-		if !yielded {
-			yielded = true
-			runtime.Gosched() // whom the last commit woke may have something
-			continue
-		}
-		if waiting >= expected {
-			break
-		}
-		if late == nil {
-			timer := time.NewTimer(gatherFor)
-			defer timer.Stop()
-			late = timer.C
-		}
-		select {
-		case it := <-l.queue:
-			waiting += w.take(it)
-			continue
-		case <-late:
-		case <-l.closing:
-		}
-		break
 	}
 	w.company = max(waiting, w.company*15/16) // one less each time fewer come
 	return forWaiter
+}
+
+// takeQueued takes what is queued without waiting, and adds to waiting.
+func (l *Log) takeQueued(waiting int) int {
+	for len(l.w.batch) < maxBatch {
+		select {
+		case it := <-l.queue:
+			waiting += l.w.take(it)
+		default:
+			return waiting
+		}
+	}
+	return waiting
 }
 
 // drain takes everything that was queued before the log was closed.
@@ -384,7 +387,9 @@ func (l *Log) write(items []*item) (n int, err error) {
 	} else {
 		b := f.finish()
 		if err = l.room(len(b)); err == nil {
+			began := time.Now()
 			err = w.journal.append(b)
+			w.took = time.Since(began)
 		}
 		if err != nil {
 			w.recycle(f)
