@@ -12,6 +12,7 @@ import (
 	"ambit"
 	"ambit/internal/dialguard"
 	"ambit/internal/hostname"
+	"ambit/internal/rawconn"
 	"ambit/policy"
 )
 
@@ -194,7 +195,7 @@ func (u *upstream) dial(ctx context.Context, host string, port uint16, ep policy
 			d.Timeout = time.Until(deadline) / time.Duration(len(addrs)-i)
 			var c net.Conn
 			if c, err = d.DialContext(ctx, "tcp", to.String()); err == nil {
-				return c, nil
+				return rawconn.New(c), nil
 			}
 		}
 		if first == nil {

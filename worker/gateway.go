@@ -15,6 +15,7 @@ import (
 	"ambit/internal/forward"
 	"ambit/internal/hostname"
 	"ambit/internal/inert"
+	"ambit/internal/rawconn"
 )
 
 // programState is what init last said about the agent's program.
@@ -55,7 +56,7 @@ func (w *Worker) serveGate(ctx context.Context, l net.Listener) {
 			defer func() { _ = c.Close() }()
 			stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 			defer stop()
-			w.serveConn(ctx, c)
+			w.serveConn(ctx, rawconn.New(c))
 		})
 	}
 }
@@ -144,7 +145,7 @@ func (c *peekedConn) Read(p []byte) (int, error) {
 
 // CloseWrite ends the sending side.
 func (c *peekedConn) CloseWrite() error {
-	if u, ok := c.Conn.(*net.UnixConn); ok {
+	if u, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return u.CloseWrite()
 	}
 	return nil
