@@ -44,6 +44,11 @@ func (l *lab) newHome(ctx context.Context, name string) (*home, error) {
 	if err != nil {
 		return nil, err
 	}
+	return l.homeIn(ctx, name, dir)
+}
+
+func (l *lab) homeIn(ctx context.Context, name, dir string) (*home, error) {
+	var err error
 	h := &home{lab: l, dir: dir, died: make(chan struct{})}
 	if h.client, err = client.New(client.Config{Socket: filepath.Join(dir, "run", "ambit.sock")}); err != nil {
 		return nil, err

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ordinaryUser is who runs ambit when this program runs as root.
@@ -22,6 +24,7 @@ const ordinaryUser = 61234
 type lab struct {
 	quick   bool
 	dir     string // everything is in here
+	memory  string // but what is to cost no disk; "" if there is no such file system
 	bin     string // ambit, in dir, so that its processes can be told by it
 	version string
 	uid     int             // who runs ambit
@@ -86,15 +89,24 @@ func (l *lab) install(ctx context.Context) error {
 // close ends whatever of this run is left and removes the folder.
 func (l *lab) close() {
 	endBelow(l.dir)
+	for _, dir := range []string{l.dir, l.memory} {
+		l.remove(dir)
+	}
+}
+
+func (l *lab) remove(dir string) {
+	if dir == "" {
+		return
+	}
 	// Folders that an image made read-only would stop an ordinary user.
-	_ = filepath.WalkDir(l.dir, func(p string, e os.DirEntry, _ error) error {
+	_ = filepath.WalkDir(dir, func(p string, e os.DirEntry, _ error) error {
 		if e != nil && e.IsDir() {
 			_ = os.Chmod(p, 0o700) //nolint:gosec // a folder that is being deleted
 		}
 		return nil
 	})
-	if err := os.RemoveAll(l.dir); err != nil {
-		l.say("removing %s: %v", l.dir, err)
+	if err := os.RemoveAll(dir); err != nil {
+		l.say("removing %s: %v", dir, err)
 	}
 }
 
@@ -115,7 +127,30 @@ func (l *lab) command(ctx context.Context, argv0 string, args ...string) *exec.C
 
 // folder makes a folder of the ordinary user's in the lab.
 func (l *lab) folder(name string, mode os.FileMode) (string, error) {
-	dir := filepath.Join(l.dir, name)
+	return l.own(filepath.Join(l.dir, name), mode)
+}
+
+// inMemory is folder on a file system without a disk; "" if there is none.
+func (l *lab) inMemory(name string, mode os.FileMode) (string, error) {
+	const shm = "/dev/shm"
+	var fs unix.Statfs_t
+	if err := unix.Statfs(shm, &fs); err != nil || fs.Type != unix.TMPFS_MAGIC {
+		return "", nil
+	}
+	if l.memory == "" {
+		dir, err := os.MkdirTemp(shm, "ambit-bench-")
+		if err != nil {
+			return "", err
+		}
+		l.memory = dir
+		if err := os.Chmod(dir, 0o755); err != nil {
+			return "", err
+		}
+	}
+	return l.own(filepath.Join(l.memory, name), mode)
+}
+
+func (l *lab) own(dir string, mode os.FileMode) (string, error) {
 	if err := os.MkdirAll(dir, mode); err != nil {
 		return "", err
 	}

@@ -120,18 +120,15 @@ func requests(ctx context.Context, l *lab) ([]row, error) {
 		return nil, err
 	}
 	defer r.stop()
-	h, err := l.newHome(ctx, "request")
+	h, ours, err := l.benchHome(ctx, u, l.folder)
 	if err != nil {
 		return nil, err
 	}
-	defer h.stop()
-	if err := h.deploy(ctx, agentManifest("bench", nil, shopRule(u))); err != nil {
-		return nil, err
-	}
-	ours, err := h.gate(ctx, u)
-	if err != nil {
-		return nil, err
-	}
+	defer func() {
+		if h != nil {
+			h.stop()
+		}
+	}()
 	disk, err := fdatasync(ctx, h.dir)
 	if err != nil {
 		return nil, err
@@ -156,7 +153,56 @@ func requests(ctx context.Context, l *lab) ([]row, error) {
 	if err != nil {
 		return rows, err
 	}
-	return append(rows, d.row("fresh connections, 8 at a time", "conn/s", rate), d.row("fresh connections: processor", "µs", cpu)), nil
+	rows = append(rows, d.row("fresh connections, 8 at a time", "conn/s", rate), d.row("fresh connections: processor", "µs", cpu))
+	h.stop()
+	h, ours, err = l.benchHome(ctx, u, l.inMemory)
+	if err != nil || h == nil {
+		return rows, err
+	}
+	more, err := l.withoutDisk(ctx, ours, reference)
+	return append(rows, more...), err
+}
+
+// withoutDisk measures again with the home, and so the log, in memory: what is
+// then missed is the gate's own.
+func (l *lab) withoutDisk(ctx context.Context, ours, reference *door) (rows []row, err error) {
+	for _, at := range []int{1, 16, 64} {
+		l.say("request: %d at a time, without a disk", at)
+		d, err := l.duel(ctx, func(d *door, long time.Duration) (sample, error) { return d.keptAlive(ctx, at, long) }, ours, reference)
+		if err != nil {
+			return rows, err
+		}
+		name := fmt.Sprintf("request, %d at a time, without a disk", at)
+		if at == 1 {
+			rows = append(rows, d.row(name+": latency", "µs", latency).moreByAtMost(150).noted("the home is in memory: what the gate itself costs"))
+		} else {
+			rows = append(rows, d.row(name, "req/s", rate).ratioAtLeast(0.9).noted("the home is in memory"))
+		}
+	}
+	return rows, nil
+}
+
+// benchHome starts a control plane in a folder and deploys the agent whose gate
+// is measured; nil if there is no such folder.
+func (l *lab) benchHome(ctx context.Context, u *helper, folder func(string, os.FileMode) (string, error)) (*home, *door, error) {
+	dir, err := folder("request", 0o700)
+	if err != nil || dir == "" {
+		return nil, nil, err
+	}
+	h, err := l.homeIn(ctx, "request", dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	err = h.deploy(ctx, agentManifest("bench", nil, shopRule(u)))
+	var ours *door
+	if err == nil {
+		ours, err = h.gate(ctx, u)
+	}
+	if err != nil {
+		h.stop()
+		return nil, nil, err
+	}
+	return h, ours, nil
 }
 
 // fdatasync is the median time, in µs, of making 4 KiB durable at the end of a
