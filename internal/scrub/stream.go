@@ -109,7 +109,7 @@ func (r *reader) fill(b []byte) (read, free int) {
 	r.err = err
 
 	pending := r.mask.scan.Pending()
-	if err == io.EOF { // nothing can become a form any more
+	if err == io.EOF { //nolint:errorlint // a wrapped one is no good end; nothing can become a form any more
 		pending = 0
 	}
 	free = len(b) - pending
