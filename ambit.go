@@ -119,6 +119,11 @@ const (
 	KindWorkerStart   Kind = "worker.start"   // the worker opened the log
 	KindWorkerStop    Kind = "worker.stop"    // the worker closed it in good order
 	KindAlert         Kind = "alert"          // something a person should look at
+
+	KindVaultConnect Kind = "vault.connect" // an account was connected, or its credential replaced
+	KindVaultRevoke  Kind = "vault.revoke"  // a connection was revoked, or its service was told so
+	KindVaultRefresh Kind = "vault.refresh" // a token was refreshed, or could not be
+	KindVaultRekey   Kind = "vault.rekey"   // the credentials were sealed with another key
 )
 
 // Action is what a request wants to do.
@@ -142,13 +147,15 @@ type Request struct {
 	Intent    string // as the agent stated it, at most MaxIntent bytes; "" is unstated
 
 	// Of an egress request:
-	Scheme   string      // "https", "http"; "tls" for passthrough
-	Method   string      // upper case as sent; "" for passthrough and connect
-	Host     string      // canonical: lower case, no trailing dot, A-label; or an IP literal
-	Port     uint16      //
-	Path     string      // canonical, as the upstream will see it, percent-encoding kept; starts with "/"
-	RawQuery string      // as sent, without "?"
-	Header   http.Header // as the upstream will see it; never logged. nil when there is none
+	Scheme   string // "https", "http"; "tls" for passthrough
+	Method   string // upper case as sent; "" for passthrough and connect
+	Host     string // canonical: lower case, no trailing dot, A-label; or an IP literal
+	Port     uint16 //
+	Path     string // canonical, as the upstream will see it, percent-encoding kept; starts with "/"
+	RawQuery string // as sent, without "?"
+	// Connection names the connection whose credential it asks for; "" for none.
+	Connection string
+	Header     http.Header // as the upstream will see it; never logged. nil when there is none
 }
 
 // MaxIntent is the longest intent that is kept, in bytes.
@@ -216,7 +223,10 @@ type Event struct {
 	BytesIn   int64         `json:"bytesIn,omitempty"`  // body bytes received
 	Duration  time.Duration `json:"duration,omitempty"` // nanoseconds
 	Severity  Severity      `json:"severity,omitempty"` // of an alert; Info is left out and means info
-	Detail    string        `json:"detail,omitempty"`   // one line for people; never a secret
+	// Connection names the connection whose credential an egress.request asks
+	// for, or that a vault event is about.
+	Connection string `json:"connection,omitempty"`
+	Detail     string `json:"detail,omitempty"` // one line for people; never a secret
 }
 
 // Outcome is how an allowed request ended.

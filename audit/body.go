@@ -53,6 +53,7 @@ func appendBody(b []byte, e *ambit.Event) ([]byte, error) {
 	if e.Severity != 0 {
 		text(`,"severity":`, e.Severity.String(), true)
 	}
+	text(`,"connection":`, e.Connection, false)
 	text(`,"detail":`, e.Detail, false)
 	return append(b, '}'), err
 }

@@ -37,7 +37,7 @@ func TestBodyAgainstJSON(t *testing.T) {
 			Action: ambit.Action(text("action")), Method: text("method"), Host: text("host"), URL: text("url"), Intent: text("intent"),
 			Decision: ambit.Decision(rapid.Uint8().Draw(rt, "decision")), Rule: text("rule"), Status: rapid.Int().Draw(rt, "status"),
 			BytesOut: rapid.Int64().Draw(rt, "out"), BytesIn: rapid.Int64().Draw(rt, "in"), Duration: time.Duration(rapid.Int64().Draw(rt, "duration")),
-			Severity: ambit.Severity(rapid.Uint8().Draw(rt, "severity")), Detail: text("detail"),
+			Severity: ambit.Severity(rapid.Uint8().Draw(rt, "severity")), Connection: text("connection"), Detail: text("detail"),
 		}
 		if rapid.Bool().Draw(rt, "has of") {
 			of := rapid.Uint64().Draw(rt, "of")

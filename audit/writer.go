@@ -156,7 +156,7 @@ func (l *Log) item(e ambit.Event) *item {
 	// Up to the year 9999, which is what JSON can say (RFC 3339).
 	micros := min(max(l.clock().UnixMicro(), 0), 253402300799999999)
 	e.Agent = l.agent
-	for _, s := range []*string{(*string)(&e.Principal), (*string)(&e.Action), &e.Method, &e.Host, &e.URL, &e.Intent, &e.Rule, &e.Detail} {
+	for _, s := range []*string{(*string)(&e.Principal), (*string)(&e.Action), &e.Method, &e.Host, &e.URL, &e.Intent, &e.Rule, &e.Connection, &e.Detail} {
 		clip(s)
 	}
 	if e.Reason != nil && len(e.Reason.Code)+len(e.Reason.Text)+len(e.Reason.Remedy) > MaxText {

@@ -116,7 +116,7 @@ func (g *Gate) CheckWith(ctx context.Context, r *ambit.Request, door *ambit.Verd
 	e := ambit.Event{
 		Kind: kind, Agent: g.agent, Principal: r.Principal, Action: r.Action,
 		Method: r.Method, Host: r.Host, URL: r.URL(), Intent: r.Intent,
-		Decision: v.Decision, Rule: v.Rule,
+		Decision: v.Decision, Rule: v.Rule, Connection: r.Connection,
 	}
 	if v.Decision != ambit.Allow {
 		e.Reason = &v.Reason
@@ -160,7 +160,7 @@ func (g *Gate) alert(r *ambit.Request, v ambit.Verdict, seq uint64) {
 	}
 	sev := ambit.Medium
 	switch v.Reason.Code {
-	case "metadata-address", "name-mismatch":
+	case "metadata-address", "name-mismatch", "reference-misplaced", "foreign-credential":
 		sev = ambit.High
 	case "private-address", "bad-request", "forged-header":
 		sev = ambit.Medium
