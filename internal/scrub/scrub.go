@@ -32,10 +32,10 @@
 // host.
 //
 // Trust: the text is hostile and can neither stop a form from being found nor
-// make the search take more than a time in proportion to its length. Who can send guesses and see the answers learns from
-// the filler when a guess was right; that is why short secrets are not looked
-// for, see [MinLen]. A Scrubber's memory holds the secrets in its forms until
-// Wipe.
+// make the search take more than a time in proportion to its length. Who can
+// send guesses and see the answers learns from the filler when a guess was
+// right; that is why short secrets are not looked for, see [MinLen]. A
+// Scrubber's memory holds the secrets in its forms until Wipe.
 package scrub
 
 import (
