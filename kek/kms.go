@@ -66,7 +66,7 @@ func (p Program) ask(ctx context.Context, what, url string, in []byte) (_ []byte
 	cmd.Stdout, cmd.Stderr = out, &said
 	err = cmd.Run()
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("it did not answer within %s: %w", kmsTimeout, context.Cause(ctx))
+		return nil, fmt.Errorf("it did not answer in time: %w", context.Cause(ctx))
 	}
 	verdict, rest, _ := bytes.Cut(out.b, []byte("\n"))
 	switch {

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"golang.org/x/crypto/argon2"
 
@@ -87,6 +88,7 @@ func (f *File) openPassphrase(passphrase secretbytes.Bytes) (secretbytes.Bytes, 
 func (f *File) passphraseAEAD(passphrase secretbytes.Bytes) (cipher.AEAD, error) {
 	key := argon2.IDKey(passphrase.Reveal(), f.salt, f.kdf.passes, f.kdf.memory, f.kdf.threads, Size)
 	defer clear(key)
+	debug.FreeOSMemory() // argon2 does not wipe its memory; given back, it is zeroed before anybody has it
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, fmt.Errorf("using the passphrase: %w", err)

@@ -34,19 +34,6 @@ func Confinable() error {
 	return nil
 }
 
-// hide makes the process unreadable for others of its user: no core dump, no
-// ptrace, no /proc/PID/mem.
-func hide() error {
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return fmt.Errorf("hiding the worker's memory: %w", err)
-	}
-	none := unix.Rlimit{}
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &none); err != nil {
-		return fmt.Errorf("turning core dumps off: %w", err)
-	}
-	return nil
-}
-
 // confine leaves the worker its own folders, the files that name resolution
 // needs, and outgoing connections: no other file, no listening TCP port, no
 // signal to and no abstract socket of another process. What the kernel is too

@@ -96,7 +96,7 @@ func (w *Worker) open(ctx context.Context) (_ listeners, err error) {
 	if err != nil {
 		return listeners{}, fmt.Errorf("reading the system's certificate authorities: %w; install the package ca-certificates", err)
 	}
-	if err := hide(); err != nil {
+	if err := secretbytes.HideProcess(); err != nil {
 		return listeners{}, err
 	}
 	if err := confine(w.layout); err != nil {

@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"ambit/agent"
+	"ambit/internal/secretbytes"
+	"ambit/kek"
 	"ambit/server"
 	"ambit/server/fleet"
 )
@@ -19,7 +21,7 @@ import (
 const closePatience = 30 * time.Second
 
 func (a *app) serveCommands() []*cobra.Command {
-	var listen string
+	var listen, passphrase string
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the control plane",
@@ -27,13 +29,14 @@ func (a *app) serveCommands() []*cobra.Command {
 			"The API is on a socket in the home; --listen adds a loopback port, which needs the token in run/token.",
 		Example: "ambit serve\nambit serve --home /srv/ambit --listen 127.0.0.1:7400",
 		Args:    args(cobra.NoArgs),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), listen) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), listen, passphrase) },
 	}
 	c.Flags().StringVar(&listen, "listen", "", "also answer on this loopback address: 127.0.0.1:7400")
+	c.Flags().StringVar(&passphrase, "passphrase-file", "", passphraseHelp)
 	return []*cobra.Command{c, a.demoCommand()}
 }
 
-func (a *app) serve(ctx context.Context, listen string) (err error) {
+func (a *app) serve(ctx context.Context, listen, passphrase string) (err error) {
 	if a.home == "" {
 		return usageError{errors.New("there is no home folder for this user: say where with --home")}
 	}
@@ -41,12 +44,20 @@ func (a *app) serve(ctx context.Context, listen string) (err error) {
 	if a.json {
 		log = slog.New(slog.NewJSONHandler(a.stderr, nil))
 	}
+	if err := secretbytes.HideProcess(); err != nil {
+		return err
+	}
 	home, err := server.OpenHome(a.home)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, home.Close()) }()
-	store, err := agent.Open(ctx, agent.Config{Home: home.Dir, OwnUID: os.Geteuid() == 0})
+	store, err := agent.Open(ctx, agent.Config{Home: home.Dir, OwnUID: os.Geteuid() == 0, Unlock: kek.Unlock{
+		Passphrase: func(ctx context.Context) (secretbytes.Bytes, error) {
+			return a.passphrase(ctx, passphraseFile(passphrase), "Passphrase of the root key of "+home.Dir+": ", false)
+		},
+		Keeper: kek.Program{},
+	}})
 	if err != nil {
 		return err
 	}
