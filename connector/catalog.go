@@ -26,8 +26,8 @@ type Catalog struct {
 
 // Source is a connector file of the operator's.
 type Source struct {
-	Name string // of the file, as in "acme.yaml"
-	Text []byte
+	Name string `json:"name"` // of the file, as in "acme.yaml"
+	Text []byte `json:"text"`
 }
 
 // Builtin returns the connectors that Ambit ships.
@@ -36,7 +36,7 @@ func Builtin() (*Catalog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the connectors that are shipped: %w", err)
 	}
-	sources, err := read(dir)
+	sources, err := Read(dir)
 	if err != nil {
 		return nil, fmt.Errorf("reading the connectors that are shipped: %w", err)
 	}
@@ -56,7 +56,7 @@ func Builtin() (*Catalog, error) {
 // fsys that is called NAME.yaml; other files and folders are not looked at. The
 // error has every problem of every file, and is or wraps [Errors].
 func (c *Catalog) With(fsys fs.FS) (*Catalog, error) {
-	sources, err := read(fsys)
+	sources, err := Read(fsys)
 	if err != nil {
 		return nil, fmt.Errorf("reading the folder of connectors: %w", err)
 	}
@@ -115,8 +115,9 @@ func (c *Catalog) List() []*Connector {
 
 func (c *Catalog) names() []string { return slices.Sorted(maps.Keys(c.byName)) }
 
-// read reads the connector files of a folder.
-func read(fsys fs.FS) ([]Source, error) {
+// Read reads the connector files of a folder, those that [Catalog.With] is
+// about, without parsing them.
+func Read(fsys fs.FS) ([]Source, error) {
 	entries, err := fs.ReadDir(fsys, ".")
 	if err != nil {
 		return nil, err

@@ -18,7 +18,7 @@ func (r *reader) judge(root node, f map[string]node, c *Connector) {
 		}
 	}
 	for i := range r.def.auth {
-		r.judgeAuth(f["auth"].Item(i), &r.def.auth[i])
+		r.judgeAuth(r.auths[i], &r.def.auth[i])
 	}
 	for i := range r.def.secrets {
 		name := r.def.secrets[i].Name

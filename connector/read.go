@@ -47,8 +47,9 @@ type node = strictyaml.Node
 // reader reads one connector file.
 type reader struct {
 	*strictyaml.Decoder
-	def  definition
-	uses []use
+	def   definition
+	uses  []use
+	auths []node // of definition.auth
 }
 
 // use is a template, and what its placeholders may be; judged at the end, when
@@ -195,6 +196,9 @@ func (r *reader) secrets(n node) {
 
 // choice is Choice for a key that has no default.
 func (r *reader) choice(n node, words ...string) string {
+	if !n.Given() {
+		return ""
+	}
 	s, ok := r.Text(n, "")
 	if ok && slices.Contains(words, s) {
 		return s

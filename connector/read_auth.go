@@ -49,7 +49,7 @@ func (r *reader) auth(n node) {
 		e.Paths = r.Texts(f["paths"], manifest.CheckPath)
 		r.NotEmpty(f["paths"])
 		r.scheme(f[given[0]], &e.Auth)
-		r.def.auth = append(r.def.auth, e)
+		r.def.auth, r.auths = append(r.def.auth, e), append(r.auths, item)
 	})
 	r.NotEmpty(n)
 }

@@ -84,8 +84,12 @@ func (n Node) child(key string) string {
 	return n.path + "." + key
 }
 
-// Place returns line and column, from 1.
+// Place returns line and column, from 1. A key that is not there is at the
+// start of the file.
 func (n Node) Place() (line, column int) {
+	if !n.Given() {
+		return 1, 1
+	}
 	t := n.ast.GetToken()
 	if m, ok := n.ast.(*ast.MappingNode); ok && !m.IsFlowStyle && len(m.Values) > 0 {
 		t = m.Values[0].Key.GetToken()
