@@ -91,12 +91,11 @@ type owner struct {
 	secret string // name of the connector.Secret
 }
 
-// bound is a binding of the manifest in force with its references, and with its
-// connection if the account is connected.
+// bound is a binding of the manifest in force with its references. Whether the
+// account is connected changes by the moment: see connected.
 type bound struct {
 	*connector.Binding
 	refs map[string]string // reference by name of the Secret
-	conn *connection       // nil: not connected
 }
 
 // Open opens the vault of an agent, and its tables in the database. Until Bind
@@ -129,22 +128,12 @@ func (v *Vault) Bind(bindings []*connector.Binding) error {
 	return v.bind(bindings)
 }
 
-// rebind makes a new state after a connection changed. The caller holds mu.
-func (v *Vault) rebind() error {
-	st := v.state.Load()
-	bindings := make([]*connector.Binding, len(st.bound))
-	for i, b := range st.bound {
-		bindings[i] = b.Binding
-	}
-	return v.bind(bindings)
-}
-
 func (v *Vault) bind(bindings []*connector.Binding) error {
 	st := &state{}
 	var patterns [][]byte
 	kept := make(map[string]bool)
 	for _, binding := range bindings {
-		b := &bound{Binding: binding, refs: make(map[string]string), conn: v.store.connection(binding.Name)}
+		b := &bound{Binding: binding, refs: make(map[string]string)}
 		for _, r := range binding.References {
 			ref := r.Shape.Derive(v.config.Ref, "connection", binding.Name, r.Secret)
 			if ref == "" {
