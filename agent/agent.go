@@ -20,6 +20,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -75,10 +76,13 @@ type Agent struct {
 type Version struct {
 	N      int
 	Source []byte // the YAML; nil in lists
-	SHA256 string // of Source, hexadecimal
-	Time   time.Time
-	By     ambit.Principal
-	Note   string // "version 2 again"; may be ""
+	// Connectors are the operator's connector files that the version needs, as
+	// they were when it was deployed; opaque here; nil in lists and if there are none.
+	Connectors []byte
+	SHA256     string // of Source, hexadecimal
+	Time       time.Time
+	By         ambit.Principal
+	Note       string // "version 2 again"; may be ""
 }
 
 // Config is what a store needs.
@@ -145,12 +149,12 @@ func (s *Store) open(ctx context.Context) error {
 // Close closes the store and forgets the root key. It may be called again.
 func (s *Store) Close() error { return s.close() }
 
-// Deploy makes source the manifest in force of an agent, which is made if
-// there is none. changed is false, and the version is the one in force, if that
-// has the same source. source must have been parsed: this package does not look
-// into it.
-func (s *Store) Deploy(ctx context.Context, id ambit.AgentID, source []byte, by ambit.Principal) (a Agent, v Version, created, changed bool, err error) {
-	v = newVersion(source, by, "")
+// Deploy makes source, with its connector files, the manifest in force of an
+// agent, which is made if there is none. changed is false, and the version is
+// the one in force, if that has the same source and files. Both must have been
+// parsed: this package does not look into them.
+func (s *Store) Deploy(ctx context.Context, id ambit.AgentID, source, connectors []byte, by ambit.Principal) (a Agent, v Version, created, changed bool, err error) {
+	v = newVersion(source, connectors, by, "")
 	s.rooted.RLock() // a new agent gets keys
 	defer s.rooted.RUnlock()
 	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
@@ -168,7 +172,7 @@ func (s *Store) Deploy(ctx context.Context, id ambit.AgentID, source []byte, by 
 			if err != nil {
 				return err
 			}
-			if current.SHA256 == v.SHA256 {
+			if current.SHA256 == v.SHA256 && bytes.Equal(current.Connectors, v.Connectors) {
 				v = current
 				return nil
 			}
@@ -182,7 +186,8 @@ func (s *Store) Deploy(ctx context.Context, id ambit.AgentID, source []byte, by 
 	return a, v, created, changed, nil
 }
 
-// Redeploy makes the source of version n the newest version.
+// Redeploy makes version n, with the connector files that it had, the newest
+// version.
 func (s *Store) Redeploy(ctx context.Context, id ambit.AgentID, n int, by ambit.Principal) (a Agent, v Version, err error) {
 	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
 		if a, err = getAgent(ctx, tx.QueryRow, id); err != nil {
@@ -192,7 +197,7 @@ func (s *Store) Redeploy(ctx context.Context, id ambit.AgentID, n int, by ambit.
 		if err != nil {
 			return err
 		}
-		v = newVersion(old.Source, by, fmt.Sprintf("version %d again", n))
+		v = newVersion(old.Source, old.Connectors, by, fmt.Sprintf("version %d again", n))
 		return addVersion(ctx, tx, &a, &v)
 	})
 	if err != nil {
@@ -226,7 +231,7 @@ func (s *Store) Get(ctx context.Context, id ambit.AgentID) (Agent, error) {
 // Versions returns every version without its source, newest first, or
 // ErrNotFound.
 func (s *Store) Versions(ctx context.Context, id ambit.AgentID) (versions []Version, err error) {
-	rows, err := s.db.Query(ctx, "SELECT n, NULL, sha256, time, by, note FROM agent_versions WHERE agent = ? ORDER BY n DESC", string(id))
+	rows, err := s.db.Query(ctx, "SELECT n, NULL, NULL, sha256, time, by, note FROM agent_versions WHERE agent = ? ORDER BY n DESC", string(id))
 	if err != nil {
 		return nil, fmt.Errorf("listing the versions of %s: %w", id, err)
 	}
@@ -339,6 +344,6 @@ func Sum(source []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func newVersion(source []byte, by ambit.Principal, note string) Version {
-	return Version{Source: source, SHA256: Sum(source), Time: now(), By: by, Note: note}
+func newVersion(source, connectors []byte, by ambit.Principal, note string) Version {
+	return Version{Source: source, Connectors: connectors, SHA256: Sum(source), Time: now(), By: by, Note: note}
 }

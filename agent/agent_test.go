@@ -31,7 +31,7 @@ func open(t *testing.T, home string) *Store {
 
 func deploy(t *testing.T, s *Store, id ambit.AgentID, source string) Agent {
 	t.Helper()
-	a, _, _, _, err := s.Deploy(t.Context(), id, []byte(source), person)
+	a, _, _, _, err := s.Deploy(t.Context(), id, []byte(source), nil, person)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestVersions(t *testing.T) {
 	}
 	var got []step
 	for _, source := range []string{"one", "one", "two", "one"} {
-		a, v, created, changed, err := s.Deploy(t.Context(), "a", []byte(source), person)
+		a, v, created, changed, err := s.Deploy(t.Context(), "a", []byte(source), nil, person)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,6 +81,24 @@ func TestVersions(t *testing.T) {
 	}
 	if _, err := s.VersionSource(t.Context(), "a", 7); !errors.Is(err, ErrVersion) {
 		t.Errorf("no such version: %v", err)
+	}
+}
+
+// TestConnectorFilesAreOfTheVersion: a version keeps the connector files that it
+// was deployed with, and other files make another version.
+func TestConnectorFilesAreOfTheVersion(t *testing.T) {
+	s := open(t, t.TempDir())
+	for i, connectors := range []string{"one", "one", "two", ""} {
+		_, v, _, changed, err := s.Deploy(t.Context(), "a", []byte("source"), []byte(connectors), person)
+		if err != nil || changed != (i != 1) || string(v.Connectors) != connectors {
+			t.Errorf("deploy %d: %+v, changed %v, %v", i, v, changed, err)
+		}
+	}
+	if _, v, err := s.Redeploy(t.Context(), "a", 1, person); err != nil || v.N != 4 || string(v.Connectors) != "one" {
+		t.Errorf("Redeploy = %+v, %v", v, err)
+	}
+	if v, err := s.VersionSource(t.Context(), "a", 4); err != nil || string(v.Connectors) != "one" {
+		t.Errorf("version 4: %+v, %v", v, err)
 	}
 }
 

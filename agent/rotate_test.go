@@ -290,7 +290,7 @@ func TestRotationMeanwhile(t *testing.T) {
 	wg.Go(func() {
 		for i := 0; ctx.Err() == nil && i < 200; i++ {
 			id := ambit.AgentID(fmt.Sprintf("n%d", i))
-			if _, _, _, _, err := s.Deploy(t.Context(), id, []byte("x"), person); err != nil {
+			if _, _, _, _, err := s.Deploy(t.Context(), id, []byte("x"), nil, person); err != nil {
 				t.Error(err)
 			}
 		}
@@ -428,7 +428,8 @@ func TestHomeOfTheFirstFormat(t *testing.T) {
 	change(t, s.db, "DELETE FROM agent_keys WHERE purpose IN ('vault', 'token')")
 	change(t, s.db, "ALTER TABLE agent_keys DROP COLUMN created")
 	change(t, s.db, "ALTER TABLE agent_home DROP COLUMN root_created")
-	change(t, s.db, "DELETE FROM agent_migrations WHERE version_id = 2")
+	change(t, s.db, "ALTER TABLE agent_versions DROP COLUMN connectors")
+	change(t, s.db, "DELETE FROM agent_migrations WHERE version_id >= 2")
 
 	s = reopen(t, s, "")
 	after := everything(t, s)
@@ -454,7 +455,7 @@ func TestATornRotationRefuses(t *testing.T) {
 	before := everything(t, s)
 	s.torn = true
 	_, keys := s.Keys(t.Context(), "a")
-	_, _, _, _, dep := s.Deploy(t.Context(), "b", []byte("x"), person)
+	_, _, _, _, dep := s.Deploy(t.Context(), "b", []byte("x"), nil, person)
 	for name, err := range map[string]error{"Keys": keys, "Deploy": dep, "RotateRoot": s.RotateRoot(t.Context(), secretbytes.Bytes{})} {
 		if !errors.Is(err, errTorn) {
 			t.Errorf("%s: %v", name, err)

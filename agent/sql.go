@@ -29,7 +29,7 @@ func scanAgent(scan scan) (Agent, error) {
 func scanVersion(scan scan) (Version, error) {
 	var v Version
 	var at int64
-	err := scan(&v.N, &v.Source, &v.SHA256, &at, &v.By, &v.Note)
+	err := scan(&v.N, &v.Source, &v.Connectors, &v.SHA256, &at, &v.By, &v.Note)
 	v.Time = time.UnixMicro(at).UTC()
 	return v, err
 }
@@ -46,7 +46,7 @@ func getAgent(ctx context.Context, query queryRow, id ambit.AgentID) (Agent, err
 
 func getVersion(ctx context.Context, query queryRow, id ambit.AgentID, n int) (Version, error) {
 	v, err := scanVersion(func(dest ...any) error {
-		return query(ctx, "SELECT n, source, sha256, time, by, note FROM agent_versions WHERE agent = ? AND n = ?", []any{string(id), n}, dest...)
+		return query(ctx, "SELECT n, source, connectors, sha256, time, by, note FROM agent_versions WHERE agent = ? AND n = ?", []any{string(id), n}, dest...)
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return Version{}, ErrVersion
@@ -59,8 +59,8 @@ func addVersion(ctx context.Context, tx *sqldb.Tx, a *Agent, v *Version) error {
 	if err := tx.QueryRow(ctx, "SELECT coalesce(max(n), 0) + 1 FROM agent_versions WHERE agent = ?", []any{string(a.ID)}, &v.N); err != nil {
 		return err
 	}
-	_, err := tx.Exec(ctx, "INSERT INTO agent_versions (agent, n, source, sha256, time, by, note) VALUES (?, ?, ?, ?, ?, ?, ?)",
-		string(a.ID), v.N, v.Source, v.SHA256, v.Time.UnixMicro(), string(v.By), v.Note)
+	_, err := tx.Exec(ctx, "INSERT INTO agent_versions (agent, n, source, connectors, sha256, time, by, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+		string(a.ID), v.N, v.Source, v.Connectors, v.SHA256, v.Time.UnixMicro(), string(v.By), v.Note)
 	if err != nil {
 		return err
 	}

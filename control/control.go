@@ -28,6 +28,7 @@ import (
 	"ambit"
 	"ambit/alert"
 	"ambit/audit"
+	"ambit/connector"
 )
 
 // Paths of the worker's control API.
@@ -73,6 +74,9 @@ type Exit struct {
 type Policy struct {
 	Version int    `json:"version"`
 	Source  string `json:"source"` // the manifest's YAML, parsed again by the worker
+	// Connectors are the operator's connector files that the manifest needs, as
+	// they were when it was deployed; parsed again by the worker.
+	Connectors []connector.Source `json:"connectors,omitempty"`
 }
 
 // OutputQuery asks for what the agent's program wrote.

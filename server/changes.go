@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 	"ambit"
 	"ambit/agent"
 	"ambit/api"
-	"ambit/manifest"
 )
 
 // record writes what a person is about to do into the agent's log.
@@ -36,7 +36,7 @@ func (s *Server) deploy(ctx context.Context, in *deployInput) (*answer[api.Deplo
 		file = "manifest"
 	}
 	source := []byte(in.Body.Manifest)
-	m, err := manifest.Parse(file, source)
+	m, err := s.bind(file, source)
 	if err != nil {
 		return nil, err
 	}
@@ -53,11 +53,15 @@ func (s *Server) deploy(ctx context.Context, in *deployInput) (*answer[api.Deplo
 	if err != nil && !isNew {
 		return nil, err
 	}
+	files, err := encodeConnectors(m.files)
+	if err != nil {
+		return nil, err
+	}
 	var out api.Deployed
 	if isNew {
-		out, err = s.deployNew(ctx, m.Name, source)
+		out, err = s.deployNew(ctx, m, source, files)
 	} else {
-		out, err = s.deployAgain(ctx, m.Name, source)
+		out, err = s.deployAgain(ctx, m, source, files)
 	}
 	if err != nil {
 		return nil, err
@@ -73,12 +77,13 @@ func (s *Server) deploy(ctx context.Context, in *deployInput) (*answer[api.Deplo
 // deployNew stores the agent, which has no log before, as stopped; only when
 // the deploy is in its log is it wanted running. After a crash in between, the
 // agent is there and stopped.
-func (s *Server) deployNew(ctx context.Context, id ambit.AgentID, source []byte) (api.Deployed, error) {
-	a, v, created, changed, err := s.cfg.Store.Deploy(ctx, id, source, principal(ctx))
+func (s *Server) deployNew(ctx context.Context, m *bound, source, files []byte) (api.Deployed, error) {
+	id := m.Name
+	a, v, created, changed, err := s.cfg.Store.Deploy(ctx, id, source, files, principal(ctx))
 	if err != nil {
 		return api.Deployed{}, err
 	}
-	if _, err := s.record(ctx, deployEvent(id, v.N, v.SHA256)); err != nil {
+	if _, err := s.record(ctx, deployEvent(m, v.N, v.SHA256)); err != nil {
 		undo := s.cfg.Runner.Remove(ctx, id)
 		if undo == nil {
 			undo = s.cfg.Store.Delete(ctx, id)
@@ -93,7 +98,8 @@ func (s *Server) deployNew(ctx context.Context, id ambit.AgentID, source []byte)
 
 // deployAgain logs the version before it stores it. The turn makes the number
 // that is logged the one that is stored.
-func (s *Server) deployAgain(ctx context.Context, id ambit.AgentID, source []byte) (api.Deployed, error) {
+func (s *Server) deployAgain(ctx context.Context, m *bound, source, files []byte) (api.Deployed, error) {
+	id := m.Name
 	versions, err := s.cfg.Store.Versions(ctx, id)
 	if err != nil {
 		return api.Deployed{}, err
@@ -103,25 +109,29 @@ func (s *Server) deployAgain(ctx context.Context, id ambit.AgentID, source []byt
 		return api.Deployed{}, err
 	} else if current, err := s.cfg.Store.VersionSource(ctx, id, a.Version); err != nil {
 		return api.Deployed{}, err
-	} else if current.SHA256 != sum {
-		if _, err := s.record(ctx, deployEvent(id, versions[0].N+1, sum)); err != nil {
+	} else if current.SHA256 != sum || !bytes.Equal(current.Connectors, files) {
+		if _, err := s.record(ctx, deployEvent(m, versions[0].N+1, sum)); err != nil {
 			return api.Deployed{}, err
 		}
 	}
-	a, v, created, changed, err := s.cfg.Store.Deploy(ctx, id, source, principal(ctx))
+	a, v, created, changed, err := s.cfg.Store.Deploy(ctx, id, source, files, principal(ctx))
 	if err != nil {
 		return api.Deployed{}, err
 	}
 	return api.Deployed{Created: created, Changed: changed, Version: describeVersion(v, a.Version)}, nil
 }
 
-func deployEvent(id ambit.AgentID, n int, sum string) ambit.Event {
-	return ambit.Event{Kind: ambit.KindAgentDeploy, Agent: id, Detail: fmt.Sprintf("version %d, sha256 %s", n, sum)}
+func deployEvent(m *bound, n int, sum string) ambit.Event {
+	detail := fmt.Sprintf("version %d, sha256 %s", n, sum)
+	for _, f := range m.files {
+		detail += fmt.Sprintf(", with connector %s, sha256 %s", f.Name, agent.Sum(f.Text))
+	}
+	return ambit.Event{Kind: ambit.KindAgentDeploy, Agent: m.Name, Detail: detail}
 }
 
 // apply enforces what is stored and completes out. A failure is part of the
 // answer: the version is kept and enforced, only the computer is not up.
-func (s *Server) apply(ctx context.Context, m *manifest.Manifest, out *api.Deployed) {
+func (s *Server) apply(ctx context.Context, m *bound, out *api.Deployed) {
 	if err := s.cfg.Runner.Apply(ctx, m.Name); err != nil {
 		out.Failure = err.Error()
 	}
@@ -150,7 +160,7 @@ func (s *Server) redeploy(ctx context.Context, in *versionPath) (*body[api.Deplo
 	if err != nil {
 		return nil, err
 	}
-	m, err := manifest.Parse(fmt.Sprintf("version %d", in.N), old.Source)
+	m, err := bindStored(fmt.Sprintf("version %d", in.N), old.Source, old.Connectors)
 	if err != nil { // it was accepted by an older release
 		return nil, err
 	}
@@ -158,7 +168,7 @@ func (s *Server) redeploy(ctx context.Context, in *versionPath) (*body[api.Deplo
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.record(ctx, deployEvent(in.Agent, versions[0].N+1, old.SHA256)); err != nil {
+	if _, err := s.record(ctx, deployEvent(m, versions[0].N+1, old.SHA256)); err != nil {
 		return nil, err
 	}
 	a, v, err := s.cfg.Store.Redeploy(ctx, in.Agent, in.N, principal(ctx))

@@ -33,8 +33,10 @@ func problemOf(err error) *api.Problem {
 	switch {
 	case errors.As(err, &p):
 		return p
+	case errors.Is(err, errConnectorFile):
+		return connectorProblem(err)
 	case errors.As(err, &m):
-		return manifestProblem(m)
+		return manifestProblem(m, "the manifest is refused; nothing was changed")
 	case errors.Is(err, agent.ErrNotFound):
 		return problem(http.StatusNotFound, "there is no such agent: `ambit agents` lists those that there are")
 	case errors.Is(err, agent.ErrVersion):
@@ -57,8 +59,17 @@ func problemOf(err error) *api.Problem {
 	return problem(http.StatusInternalServerError, err.Error())
 }
 
-func manifestProblem(m manifest.Errors) *api.Problem {
-	p := problem(http.StatusUnprocessableEntity, "the manifest is refused; nothing was changed")
+// connectorProblem is about connector files, which are read like manifests.
+func connectorProblem(err error) *api.Problem {
+	var m manifest.Errors
+	if errors.As(err, &m) {
+		return manifestProblem(m, errConnectorFile.Error()+"; nothing was changed")
+	}
+	return problem(http.StatusUnprocessableEntity, err.Error())
+}
+
+func manifestProblem(m manifest.Errors, detail string) *api.Problem {
+	p := problem(http.StatusUnprocessableEntity, detail)
 	for _, e := range m {
 		text := e.Text
 		if e.Path != "" {

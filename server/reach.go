@@ -7,28 +7,38 @@ import (
 	"strings"
 
 	"ambit/manifest"
+	"ambit/policy"
 )
 
 // reach says in words what a manifest lets its agent reach, a line for each
 // rule.
-func reach(m *manifest.Manifest) []string {
+func reach(m *bound) []string {
 	lines := make([]string, 0, len(m.Egress.Allow))
 	for i := range m.Egress.Allow {
-		lines = append(lines, reachRule(&m.Egress.Allow[i]))
+		r := &m.Egress.Allow[i]
+		lines = append(lines, reachRule(&policy.Rule{
+			Host: r.Host, Ports: r.Ports, Methods: r.Methods, Paths: r.Paths, Query: r.Query, Headers: r.Headers,
+			TLS: policy.TLSMode(r.TLS), WebSocket: r.WebSocket,
+		}))
+	}
+	for _, b := range m.bindings {
+		for i := range b.Rules {
+			lines = append(lines, reachRule(&b.Rules[i])+" as "+b.Name)
+		}
 	}
 	return lines
 }
 
-func reachRule(r *manifest.Rule) string {
+func reachRule(r *policy.Rule) string {
 	methods := "any method"
 	if r.Methods != nil {
 		methods = strings.Join(r.Methods, " ")
 	}
 	scheme := "https"
 	switch r.TLS {
-	case manifest.TLSNone:
+	case policy.None:
 		scheme = "http"
-	case manifest.TLSPassthrough:
+	case policy.Passthrough:
 		scheme, methods = "tls", "anything"
 	}
 	host := r.Host
@@ -58,7 +68,7 @@ func reachRule(r *manifest.Rule) string {
 }
 
 // warnings says what of a manifest is allowed and deserves a second look.
-func warnings(m *manifest.Manifest) []string {
+func warnings(m *bound) []string {
 	out := []string{}
 	for i := range m.Egress.Allow {
 		r := &m.Egress.Allow[i]
@@ -70,6 +80,15 @@ func warnings(m *manifest.Manifest) []string {
 		}
 		if r.Private {
 			out = append(out, fmt.Sprintf("%s: %s may be an address of this machine or its network", r.Label(), r.Host))
+		}
+	}
+	for i := range m.Connectors {
+		c := &m.Connectors[i]
+		if c.Private {
+			out = append(out, fmt.Sprintf("%s: its hosts may be addresses of this machine or its network", c.Label()))
+		}
+		if !c.Require {
+			out = append(out, fmt.Sprintf("%s: requests with a credential that is not the connection's are let through (require: false)", c.Label()))
 		}
 	}
 	if m.Computer.Image.Kind == manifest.ImageDir {

@@ -157,7 +157,7 @@ func (s *Server) getAgent(ctx context.Context, in *AgentPath) (*body[api.Status]
 	}
 	out := api.Status{Agent: s.describe(a)}
 	if v, err := s.cfg.Store.VersionSource(ctx, a.ID, a.Version); err == nil {
-		if m, err := manifest.Parse("", v.Source); err == nil {
+		if m, err := bindStored("", v.Source, v.Connectors); err == nil {
 			out.Reach = reach(m)
 		}
 	}

@@ -49,7 +49,10 @@ type Config struct {
 	Runner  Runner       // required
 	Workers Workers      // required
 	Version string       // of the program
-	Log     *slog.Logger // slog.Default() when nil
+	// Connectors is the folder of the operator's connector files; see
+	// ConnectorsDir. It need not exist; "" is none.
+	Connectors string
+	Log        *slog.Logger // slog.Default() when nil
 }
 
 // Server is the control plane's API.

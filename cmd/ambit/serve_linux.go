@@ -79,7 +79,9 @@ func (a *app) serve(ctx context.Context, listen, passphrase string) (err error) 
 		defer cancel()
 		err = errors.Join(err, agents.Close(end))
 	}()
-	s, err := server.New(server.Config{Store: store, Runner: agents, Workers: agents, Version: programVersion(), Log: log})
+	s, err := server.New(server.Config{
+		Store: store, Runner: agents, Workers: agents, Version: programVersion(), Connectors: server.ConnectorsDir(home.Dir), Log: log,
+	})
 	if err != nil {
 		return err
 	}

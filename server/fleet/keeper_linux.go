@@ -150,12 +150,12 @@ func (k *keeper) run(ctx context.Context) {
 // apply makes what runs agree with the store.
 func (k *keeper) apply(ctx context.Context) error {
 	k.retry = nil
-	a, m, source, err := k.load(ctx)
+	a, m, policy, err := k.load(ctx)
 	if err != nil {
 		return err
 	}
 	k.manifest = m
-	if err := k.ensureWorker(ctx, a, source); err != nil {
+	if err := k.ensureWorker(ctx, a, policy); err != nil {
 		return err
 	}
 	k.adoptComputer(a)
@@ -178,20 +178,22 @@ func (k *keeper) apply(ctx context.Context) error {
 	return k.startComputer(ctx, a, spec, hash)
 }
 
-func (k *keeper) load(ctx context.Context) (agent.Agent, *manifest.Manifest, []byte, error) {
-	a, err := k.fleet.config.Store.Get(ctx, k.id)
-	if err != nil {
-		return a, nil, nil, err
+// load reads what the store says: the agent, its manifest, and the same for its
+// worker.
+func (k *keeper) load(ctx context.Context) (a agent.Agent, m *manifest.Manifest, p control.Policy, err error) {
+	if a, err = k.fleet.config.Store.Get(ctx, k.id); err != nil {
+		return a, nil, p, err
 	}
 	v, err := k.fleet.config.Store.VersionSource(ctx, k.id, a.Version)
 	if err != nil {
-		return a, nil, nil, err
+		return a, nil, p, err
 	}
-	m, err := manifest.Parse(string(k.id), v.Source)
-	if err != nil {
-		return a, nil, nil, fmt.Errorf("reading the manifest again: %w", err)
+	if m, err = manifest.Parse(string(k.id), v.Source); err != nil {
+		return a, nil, p, fmt.Errorf("reading the manifest again: %w", err)
 	}
-	return a, m, v.Source, nil
+	p = control.Policy{Version: a.Version, Source: string(v.Source)}
+	p.Connectors, err = server.DecodeConnectors(v.Connectors)
+	return a, m, p, err
 }
 
 func hashOf(s sandbox.Spec) string {

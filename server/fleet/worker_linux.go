@@ -31,8 +31,7 @@ const workerTimeout = 30 * time.Second
 
 // ensureWorker makes a worker run that enforces the agent's current manifest:
 // the one that runs, one that an earlier control plane left, or a new one.
-func (k *keeper) ensureWorker(ctx context.Context, a agent.Agent, source []byte) error {
-	policy := control.Policy{Version: a.Version, Source: string(source)}
+func (k *keeper) ensureWorker(ctx context.Context, a agent.Agent, policy control.Policy) error {
 	if k.worker == nil {
 		k.adoptWorker(ctx, a)
 	}
@@ -62,12 +61,12 @@ func (k *keeper) ensureWorker(ctx context.Context, a agent.Agent, source []byte)
 }
 
 func (k *keeper) needWorker(ctx context.Context) error {
-	a, m, source, err := k.load(ctx)
+	a, m, policy, err := k.load(ctx)
 	if err != nil {
 		return err
 	}
 	k.manifest = m
-	return k.ensureWorker(ctx, a, source)
+	return k.ensureWorker(ctx, a, policy)
 }
 
 // adoptWorker takes up a worker that outlived the control plane.
