@@ -6,9 +6,13 @@
 // methods): the bytes are behind a function, which fmt writes as an address
 // with every verb. For the same reason the operator == does not compile.
 //
+// An [Arena] keeps secrets out of the Go heap, of core dumps and, where that is
+// permitted, of swap; [HideProcess] keeps the whole process out of core dumps and
+// from others of its user.
+//
 // Known hole: the Go runtime may have moved or copied the bytes before they
-// came here, and swap or a core file may hold them; Wipe clears the one copy
-// that this type knows.
+// came here, and what is computed from them (the round keys of a cipher) is on
+// the heap; Wipe clears the one copy that this type knows.
 //
 // Trust: whoever can call [Bytes.Reveal] has the secret. This package guards
 // against mistakes, not against code in the same process.
@@ -27,7 +31,8 @@ const Redacted = "[redacted]"
 // bytes, so wiping one wipes all. Wipe must not run at the same time as
 // another method.
 type Bytes struct {
-	box func() *[]byte
+	box     func() *[]byte
+	release func() // of a secret in an arena; may be called again
 }
 
 // New returns a secret that owns b; the caller must not keep using b.
@@ -60,6 +65,9 @@ func (s Bytes) Wipe() {
 	b := s.box()
 	clear(*b)
 	*b = nil
+	if s.release != nil {
+		s.release()
+	}
 }
 
 // String implements fmt.Stringer and returns Redacted.
