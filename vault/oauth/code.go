@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -42,8 +41,8 @@ type Flow struct {
 	spent    bool
 }
 
-// Begin starts a flow with PKCE S256 (RFC 7636), also for clients that have a
-// secret. Send the person's browser to the flow's URL.
+// Begin starts a flow with PKCE S256 (RFC 7636) unless the provider does not
+// take it, also for clients that have a secret. Send the person's browser to the flow's URL.
 func (c *Client) Begin() (*Flow, error) {
 	u, err := url.Parse(c.c.AuthURL)
 	if err != nil || c.c.AuthURL == "" || c.c.RedirectURL == "" || c.c.ClientID == "" {
@@ -59,11 +58,11 @@ func (c *Client) Begin() (*Flow, error) {
 	q.Set("client_id", c.c.ClientID)
 	q.Set("redirect_uri", c.c.RedirectURL)
 	q.Set("state", string(f.state.Reveal()))
-	q.Set("code_challenge", base64.RawURLEncoding.EncodeToString(challenge[:]))
-	q.Set("code_challenge_method", "S256")
-	if len(c.c.Scopes) > 0 {
-		q.Set("scope", strings.Join(c.c.Scopes, " "))
+	if !c.c.NoPKCE {
+		q.Set("code_challenge", base64.RawURLEncoding.EncodeToString(challenge[:]))
+		q.Set("code_challenge_method", "S256")
 	}
+	c.addScopes(q)
 	u.RawQuery = q.Encode()
 	f.url = u.String()
 	return f, nil
@@ -108,8 +107,11 @@ func (f *Flow) Exchange(ctx context.Context, callback url.Values) (*Token, error
 	if !ok || len(code) > maxToken {
 		return nil, &Error{Permanent: true, Reason: "it sent the browser back without a code"}
 	}
-	return c.grant(ctx, url.Values{"grant_type": {"authorization_code"}, "code": {code},
-		"redirect_uri": {c.c.RedirectURL}, "code_verifier": {string(verifier.Reveal())}}, false)
+	form := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {c.c.RedirectURL}}
+	if !c.c.NoPKCE {
+		form.Set("code_verifier", string(verifier.Reveal()))
+	}
+	return c.grant(ctx, form, false)
 }
 
 // spend checks the state and hands out the verifier, once.

@@ -135,8 +135,8 @@ func (c *Client) Installation(ctx context.Context, assertion secretbytes.Bytes, 
 
 // grant asks the token endpoint.
 func (c *Client) grant(ctx context.Context, form url.Values, scopes bool) (*Token, error) {
-	if scopes && len(c.c.Scopes) > 0 {
-		form.Set("scope", strings.Join(c.c.Scopes, " "))
+	if scopes {
+		c.addScopes(form)
 	}
 	a, err := c.post(ctx, c.c.TokenURL, form)
 	if err != nil {
@@ -164,9 +164,7 @@ func (c *Client) Device(ctx context.Context) (*Device, error) {
 		return nil, errors.New("oauth: the provider has no device endpoint")
 	}
 	form := url.Values{}
-	if len(c.c.Scopes) > 0 {
-		form.Set("scope", strings.Join(c.c.Scopes, " "))
-	}
+	c.addScopes(form)
 	a, err := c.post(ctx, c.c.DeviceURL, form)
 	if err != nil {
 		return nil, err

@@ -20,7 +20,9 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -73,6 +75,10 @@ type Config struct {
 	RedirectURL string // where the browser comes back to: loopback, or https; for Begin
 	Issuer      string // what iss must be when the provider sends it (RFC 9207)
 	Scopes      []string
+	ScopeSep    string // between scopes; default " ", which the RFC wants
+	ScopeParam  string // the parameter with the scopes; default "scope"
+	NoPKCE      bool   // the provider refuses the parameters of PKCE: nothing binds the code to this flow then but the state
+	JSON        bool   // the provider wants JSON instead of forms
 	// AuthParams are added to the authorization request, such as Google's
 	// access_type=offline. They cannot replace a parameter of the protocol.
 	AuthParams map[string]string
@@ -101,6 +107,7 @@ func New(c Config) (*Client, error) {
 	if c.DefaultExpiry <= 0 {
 		c.DefaultExpiry = time.Hour
 	}
+	c.ScopeSep, c.ScopeParam = cmp.Or(c.ScopeSep, " "), cmp.Or(c.ScopeParam, "scope")
 	if c.Transport == nil {
 		return nil, errors.New("oauth: a transport is required, there is no default that is vetted")
 	}
@@ -189,11 +196,34 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*a
 	if err := c.authenticate(r, form); err != nil {
 		return nil, err
 	}
-	body := form.Encode()
+	body, media := form.Encode(), "application/x-www-form-urlencoded"
+	if c.c.JSON {
+		if body, err = flatJSON(form); err != nil {
+			return nil, fmt.Errorf("oauth: making the request: %w", err)
+		}
+		media = "application/json"
+	}
 	r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(body)), nil }
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Content-Type", media)
 	return c.do(ctx, r)
+}
+
+// flatJSON writes a form as an object of texts.
+func flatJSON(form url.Values) (string, error) {
+	members := make(map[string]string, len(form))
+	for name := range form {
+		members[name] = form.Get(name)
+	}
+	b, err := json.Marshal(members)
+	return string(b), err
+}
+
+// addScopes adds the scopes to a request.
+func (c *Client) addScopes(q url.Values) {
+	if len(c.c.Scopes) > 0 {
+		q.Set(c.c.ScopeParam, strings.Join(c.c.Scopes, c.c.ScopeSep))
+	}
 }
 
 // authenticate adds what proves who the client is.
