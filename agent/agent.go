@@ -99,7 +99,8 @@ type Store struct {
 	home   string
 	unlock kek.Unlock
 	ownUID bool
-	close  func() error // once
+	arena  *secretbytes.Arena // of the root key
+	close  func() error       // once
 
 	rotating sync.Mutex // held for a rotation of the root key, from its beginning to its end
 
@@ -124,7 +125,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	s.close = sync.OnceValue(func() error {
 		err := db.Close()
 		s.root.Wipe()
-		return err
+		return errors.Join(err, s.arena.Close())
 	})
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())

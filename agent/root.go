@@ -45,6 +45,9 @@ func (s *Store) Root(ctx context.Context) (Root, error) {
 	return r, nil
 }
 
+// arenaSize is room for the root key and the one that replaces it, in bytes.
+const arenaSize = 4096
+
 // openRoot takes the root key that control.db knows, or in a home without
 // agents the one that is there, or a new one.
 func (s *Store) openRoot(ctx context.Context) error {
@@ -58,6 +61,9 @@ func (s *Store) openRoot(ctx context.Context) error {
 			return fmt.Errorf("making the root key: %w", err)
 		}
 	}
+	if s.arena, err = secretbytes.NewArena(arenaSize); err != nil {
+		return err
+	}
 	f, err := settle(s.rootPath(), check)
 	if err != nil {
 		return err
@@ -67,7 +73,7 @@ func (s *Store) openRoot(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("opening %s: %w", s.rootPath(), err)
 	}
-	s.root, s.info = key, f.Info()
+	s.root, s.info = s.arena.Take(key.Reveal()), f.Info()
 	if !fresh {
 		return nil
 	}
@@ -218,7 +224,8 @@ func (s *Store) writeNext(ctx context.Context, p kek.Protection) (secretbytes.By
 	return key, f, nil
 }
 
-// enforce is the second step. It owns key if it returns nil.
+// enforce is the second step. It owns key if it returns nil; the caller wipes it
+// otherwise.
 func (s *Store) enforce(ctx context.Context, key secretbytes.Bytes, info kek.Info) error {
 	s.rooted.Lock()
 	defer s.rooted.Unlock()
@@ -237,7 +244,7 @@ func (s *Store) enforce(ctx context.Context, key secretbytes.Bytes, info kek.Inf
 		}
 	}
 	s.root.Wipe()
-	s.root, s.info = key, info
+	s.root, s.info = s.arena.Take(key.Reveal()), info
 	return nil
 }
 
