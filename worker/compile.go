@@ -5,20 +5,26 @@ import (
 	"errors"
 	"fmt"
 
+	"ambit/connector"
 	"ambit/control"
 	"ambit/manifest"
 	"ambit/policy"
 )
 
-// compile turns a manifest's source into the policy that the gate enforces. It
-// parses the source itself: a worker enforces only what it has understood.
-func compile(source string) (*policy.Set, error) {
-	m, err := manifest.Parse("manifest", []byte(source))
+// compile turns a manifest's source, with its connector files, into the policy
+// that the gate enforces and the connections that the vault knows. It parses
+// both itself: a worker enforces only what it has understood.
+func compile(p control.Policy) (*policy.Set, []*connector.Binding, error) {
+	m, err := manifest.Parse("manifest", []byte(p.Source))
 	if err != nil {
-		return nil, fmt.Errorf("reading the manifest: %w", err)
+		return nil, nil, fmt.Errorf("reading the manifest: %w", err)
+	}
+	bindings, err := bind(m, p.Connectors)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the manifest's connectors: %w", err)
 	}
 	e := policy.Egress{IntentRequired: m.Egress.Intent == manifest.IntentRequired}
-	pools := map[string]*x509.CertPool{} // by PEM, so that equal rules share one
+	pools := pools{}
 	for i := range m.Egress.Allow {
 		r := &m.Egress.Allow[i]
 		rule := policy.Rule{
@@ -26,22 +32,57 @@ func compile(source string) (*policy.Set, error) {
 			Query: r.Query, Headers: r.Headers, TLS: policy.TLSMode(r.TLS),
 			Private: r.Private, WebSocket: r.WebSocket, Resolve: r.Resolve,
 		}
-		if r.CA != "" {
-			if pools[r.CA] == nil {
-				p, err := x509.SystemCertPool()
-				if err != nil {
-					return nil, fmt.Errorf("reading the system's certificate authorities: %w; install the package ca-certificates", err)
-				}
-				if !p.AppendCertsFromPEM([]byte(r.CA)) {
-					return nil, fmt.Errorf("%s: ca holds no certificate in PEM", r.Label())
-				}
-				pools[r.CA] = p
-			}
-			rule.Roots = pools[r.CA]
+		if rule.Roots, err = pools.get(r.CA); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", r.Label(), err)
 		}
 		e.Rules = append(e.Rules, rule)
 	}
-	return policy.Compile(e)
+	for _, b := range bindings {
+		roots, err := pools.get(b.CA)
+		if err != nil {
+			return nil, nil, fmt.Errorf("connection %s: %w", b.Name, err)
+		}
+		for _, rule := range b.Rules {
+			rule.Roots = roots
+			e.Rules = append(e.Rules, rule)
+		}
+	}
+	set, err := policy.Compile(e)
+	return set, bindings, err
+}
+
+func bind(m *manifest.Manifest, files []connector.Source) ([]*connector.Binding, error) {
+	if len(m.Connectors) == 0 {
+		return nil, nil
+	}
+	known, err := connector.Builtin()
+	if err != nil {
+		return nil, err
+	}
+	if known, err = known.WithSources(files); err != nil {
+		return nil, err
+	}
+	return known.Bind(m)
+}
+
+// pools are sets of certificate authorities by PEM, so that equal rules share
+// one.
+type pools map[string]*x509.CertPool
+
+// get returns the system's authorities and those in pem; nil if pem is "".
+func (p pools) get(pem string) (*x509.CertPool, error) {
+	if pem == "" || p[pem] != nil {
+		return p[pem], nil
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("reading the system's certificate authorities: %w; install the package ca-certificates", err)
+	}
+	if !roots.AppendCertsFromPEM([]byte(pem)) {
+		return nil, errors.New("ca holds no certificate in PEM")
+	}
+	p[pem] = roots
+	return roots, nil
 }
 
 // apply enforces another manifest from now on. What goes on and is no longer
@@ -52,7 +93,7 @@ func (w *Worker) apply(p control.Policy) error {
 	if p.Version < int(w.version.Load()) {
 		return errors.New("the worker enforces a newer version already")
 	}
-	set, err := compile(p.Source)
+	set, _, err := compile(p)
 	if err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ func Run(ctx context.Context, c control.Start, log *slog.Logger, ready func(erro
 type listeners struct{ gate, control net.Listener }
 
 func (w *Worker) open(ctx context.Context) (_ listeners, err error) {
-	set, err := compile(w.config.Policy.Source)
+	set, _, err := compile(w.config.Policy)
 	if err != nil {
 		return listeners{}, err
 	}

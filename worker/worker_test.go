@@ -41,7 +41,7 @@ func newWorker(t testing.TB, source string) *Worker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := compile(source)
+	set, _, err := compile(control.Policy{Source: source})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,14 +296,14 @@ func TestExamplesCompile(t *testing.T) {
 		if _, err := manifest.Parse(f, b); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := compile(string(b)); err != nil {
+		if _, _, err := compile(control.Policy{Source: string(b)}); err != nil {
 			t.Errorf("%s: %v", f, err)
 		}
 	}
-	if _, err := compile("ambit: v1\nname: x\n"); err != nil {
+	if _, _, err := compile(control.Policy{Source: "ambit: v1\nname: x\n"}); err != nil {
 		t.Error(err)
 	}
-	if _, err := compile(""); err == nil {
+	if _, _, err := compile(control.Policy{}); err == nil {
 		t.Error("an empty manifest was compiled")
 	}
 }
