@@ -29,9 +29,12 @@ func embedded(ctx context.Context) (cmd *exec.Cmd, release func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	fd, err := unix.MemfdCreate("ambit-kms", unix.MFD_CLOEXEC)
+	fd, err := unix.MemfdCreate("ambit-kms", unix.MFD_CLOEXEC|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3 there is no such flag, and no need of it
+		fd, err = unix.MemfdCreate("ambit-kms", unix.MFD_CLOEXEC)
+	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("making room for ambit-kms: %w", err)
+		return nil, nil, fmt.Errorf("making room for ambit-kms: %w; sysctl vm.memfd_noexec must not be 2", err)
 	}
 	f := os.NewFile(uintptr(fd), "ambit-kms")
 	r, err := gzip.NewReader(bytes.NewReader(packed))
