@@ -1,12 +1,19 @@
 package vault
 
-import "sync"
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
 
-// leases knows what is under way with which connection. The zero leases is
-// ready. It is safe for concurrent use.
+	"ambit"
+)
+
+// leases knows what is under way with which connection, and what is kept in
+// memory for it. The zero leases is ready. It is safe for concurrent use.
 type leases struct {
-	mu sync.Mutex
-	of map[string]map[*running]struct{} // by connection
+	mu        sync.Mutex                       // held for moments, but for what cut calls
+	of        map[string]map[*running]struct{} // by connection
+	scrubbers map[string]*scrubber             // by connection
 }
 
 // running is one request that uses a credential.
@@ -52,13 +59,86 @@ func (l *leases) cutAll() {
 	for name := range l.of {
 		l.cutSet(name)
 	}
+	for name := range l.scrubbers {
+		l.forget(name)
+	}
 }
 
 func (l *leases) cutSet(name string) {
+	l.forget(name)
 	set := l.of[name]
 	delete(l.of, name)
 	for r := range set {
 		delete(set, r)
 		r.cut()
 	}
+}
+
+// Lease is a request that uses a connection, or whose body is watched. All
+// methods of a nil Lease do nothing.
+type Lease struct {
+	bound   *bound
+	vault   *Vault
+	remove  func()
+	over    atomic.Bool // the connection ended
+	watches bool        // something may be refused later
+	scrub   *scrubber   // nil if there is nothing to take out of the answer
+	refused atomic.Pointer[ambit.DenyError]
+	once    sync.Once
+}
+
+// errRevoked is what whoever reads or sends finds when the connection ended.
+var errRevoked = errors.New("the connection was revoked or replaced while this was under way")
+
+// start registers the lease.
+func (l *Lease) start(v *Vault, b *bound, cut func()) {
+	l.vault, l.bound = v, b
+	l.remove = v.leases.add(b.Name, func() {
+		l.over.Store(true)
+		if cut != nil {
+			cut()
+		}
+	})
+}
+
+// Done ends the lease. Whatever is read from the answer afterwards is an error.
+func (l *Lease) Done() {
+	if l == nil {
+		return
+	}
+	l.once.Do(func() {
+		l.over.Store(true)
+		if l.remove != nil {
+			l.remove()
+		}
+		if l.scrub != nil {
+			l.vault.leases.release(l.scrub)
+		}
+	})
+}
+
+// Refusal returns why the vault refused the request while it was being sent,
+// where err is what the transport returned for it: something in the body that
+// may not leave. It is nil if err is about something else.
+func (l *Lease) Refusal(err error) *ambit.DenyError {
+	if l == nil || err == nil {
+		return nil
+	}
+	if d := l.refused.Load(); d != nil {
+		return d
+	}
+	var d *ambit.DenyError
+	if errors.As(err, &d) {
+		return d
+	}
+	if l.bound != nil && isSigning(err) {
+		return &ambit.DenyError{Verdict: ambit.Verdict{Rule: l.bound.rule(), Reason: signatureRefused(l.bound, err)}}
+	}
+	return nil
+}
+
+// refuse ends a body that may not go on.
+func (w *watchedBody) refuse(d *ambit.DenyError) {
+	w.u.lease.refused.CompareAndSwap(nil, d)
+	w.ready, w.tail, w.err = nil, nil, d
 }

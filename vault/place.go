@@ -1,0 +1,280 @@
+package vault
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"ambit"
+	"ambit/connector"
+	"ambit/policy"
+)
+
+// site is a host of a connection, made ready to judge requests to it. It does
+// not change.
+type site struct {
+	bound *bound
+	host  *connector.Host
+	ways  []way
+	pins  []bodyPin
+
+	// Where a credential could stand: the places of all ways, and
+	// connector.Binding.Foreign. Names are folded.
+	headers, query, fields map[string]bool
+	strip                  map[string]bool
+}
+
+// way is one way in which the host takes a credential.
+type way struct {
+	*connector.Auth
+	scope scope
+	spots []*spot
+}
+
+// spot is a place with what the agent sends there.
+type spot struct {
+	*connector.Place
+	user, value pieces
+	scope       scope // of an InPath place: its pattern
+}
+
+// bodyPin is a body condition with the requests it is for.
+type bodyPin struct {
+	*connector.BodyCondition
+	scope scope
+}
+
+// prepare makes a binding's hosts ready. The references must be there.
+func (b *bound) prepare() error {
+	for i := range b.Hosts {
+		h := &b.Hosts[i]
+		s := &site{
+			bound: b, host: h, headers: foldAll(b.Foreign.Headers, foldField), query: foldAll(b.Foreign.Query, foldParam),
+			fields: foldAll(b.Foreign.Fields, foldParam), strip: foldAll(b.Foreign.Strip, foldField),
+		}
+		for _, a := range h.Auth {
+			if err := s.add(a); err != nil {
+				return fmt.Errorf("connection %s: %w", b.Name, err)
+			}
+		}
+		for j := range h.Body {
+			c := &h.Body[j]
+			scope, err := newScope(c.Methods, c.Paths)
+			if err != nil {
+				return fmt.Errorf("connection %s: %w", b.Name, err)
+			}
+			s.pins = append(s.pins, bodyPin{c, scope})
+		}
+		b.sites = append(b.sites, s)
+	}
+	return nil
+}
+
+// add adds a way.
+func (s *site) add(a *connector.Auth) error {
+	scope, err := newScope(nil, a.Paths)
+	if err != nil {
+		return err
+	}
+	w := way{Auth: a, scope: scope}
+	for i := range a.Places {
+		p := &a.Places[i]
+		at := &spot{Place: p, user: s.bound.pieces(p.User), value: s.bound.pieces(p.Value)}
+		switch p.In {
+		case connector.InHeader, connector.InBasic:
+			s.headers[foldField(p.Name)] = true
+		case connector.InQuery:
+			s.query[foldParam(p.Name)] = true
+		case connector.InPath:
+			pattern := connector.Template(p.Name).Fill(func(string) (string, bool) { return "*", true })
+			if at.scope, err = newScope(nil, []string{pattern}); err != nil {
+				return err
+			}
+		}
+		w.spots = append(w.spots, at)
+	}
+	if a.HMAC != nil {
+		s.headers[foldField(a.HMAC.Header)] = true
+	}
+	s.ways = append(s.ways, w)
+	return nil
+}
+
+// site returns the site of a host, or nil.
+func (st *state) site(host string, port uint16) *site {
+	for _, b := range st.bound {
+		for _, s := range b.sites {
+			if s.host.Match(host, port) {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+// scope is a set of requests by method and path. The zero scope is all of them.
+// Patterns are read by the package that reads those of the allowlist.
+type scope struct{ set *policy.Set }
+
+// scopeHost stands for the host, which is known already.
+const scopeHost = "scope.invalid"
+
+func newScope(methods, paths []string) (scope, error) {
+	if methods == nil && paths == nil {
+		return scope{}, nil
+	}
+	set, err := policy.Compile(policy.Egress{Rules: []policy.Rule{{Host: scopeHost, Methods: methods, Paths: paths}}})
+	return scope{set}, err
+}
+
+func (s scope) has(method, path string) bool {
+	if s.set == nil {
+		return true
+	}
+	r := ambit.Request{Action: ambit.ActionHTTP, Scheme: "https", Method: method, Host: scopeHost, Port: 443, Path: path}
+	return s.set.Decide(&r).Decision == ambit.Allow
+}
+
+// piece is text, or a secret with its reference.
+type piece struct{ text, secret, ref string }
+
+// pieces is a template with the references that the agent fills it with.
+type pieces []piece
+
+func (b *bound) pieces(t connector.Template) pieces {
+	const mark = "\x00" // is in no template
+	marked := t.Fill(func(name string) (string, bool) { return mark + name + mark, true })
+	var all pieces
+	for i, s := range strings.Split(marked, mark) {
+		switch {
+		case i%2 == 1:
+			all = append(all, piece{secret: s, ref: b.refs[s]})
+		case s != "":
+			all = append(all, piece{text: s})
+		}
+	}
+	return all
+}
+
+// fixed says that there is no secret in it.
+func (p pieces) fixed() bool {
+	for i := range p {
+		if p[i].secret != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// match says whether s is the template filled with references. With fold, the
+// text around them is compared without regard to case.
+func (p pieces) match(s string, fold bool) bool {
+	for i := range p {
+		want := p[i].text
+		exact := !fold
+		if p[i].secret != "" {
+			want, exact = p[i].ref, true
+			if want == "" {
+				return false
+			}
+		}
+		if len(s) < len(want) || s[:len(want)] != want && (exact || !strings.EqualFold(s[:len(want)], want)) {
+			return false
+		}
+		s = s[len(want):]
+	}
+	return s == ""
+}
+
+// appendReal appends the template filled with real values.
+func (p pieces) appendReal(dst []byte, values values) []byte {
+	for i := range p {
+		if p[i].secret != "" {
+			dst = append(dst, values[p[i].secret].Reveal()...)
+			continue
+		}
+		dst = append(dst, p[i].text...)
+	}
+	return dst
+}
+
+// takes says for people how a credential stands at the spot.
+func (s *spot) takes() string {
+	switch s.In {
+	case connector.InHeader:
+		return `the header field "` + s.Name + ": " + string(s.Value) + `"`
+	case connector.InBasic:
+		return `"Authorization: Basic" with "` + string(s.User) + ":" + string(s.Value) + `"`
+	case connector.InQuery:
+		return `the query parameter "` + s.Name + "=" + string(s.Value) + `"`
+	case connector.InPath:
+		return `the path "` + s.Name + `"`
+	case connector.InForm:
+		return `the form field "` + s.Name + `"`
+	case connector.InJSON:
+		return `the JSON field "` + s.Name + `"`
+	case connector.InWebSocket:
+		return `the field "` + s.Name + `" of the first message of a WebSocket`
+	}
+	return "nothing"
+}
+
+// encodings are the forms in which programs send a reference: as it is,
+// percent-encoded, and in base64 at each alignment (RFC 4648), as in
+// Authorization: Basic.
+func encodings(ref string) [][]byte {
+	all := [][]byte{[]byte(ref)}
+	if e := url.QueryEscape(ref); e != ref {
+		all = append(all, []byte(e))
+	}
+	for shift := range 3 {
+		plain := append(make([]byte, shift), ref...)
+		whole := len(plain) / 3 * 3 // the digits behind depend on what follows
+		for i, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+			b := []byte(enc.EncodeToString(plain[:whole]))
+			if shift > 0 {
+				b = b[shift+1:] // these depend on what stands before
+			}
+			if i == 0 || !bytes.Equal(b, all[len(all)-1]) {
+				all = append(all, b)
+			}
+		}
+	}
+	return all
+}
+
+func foldAll(names []string, fold func(string) string) map[string]bool {
+	all := make(map[string]bool, len(names))
+	for _, n := range names {
+		all[fold(n)] = true
+	}
+	return all
+}
+
+// foldField is the same for all names that a server could take for one header
+// field: case does not matter, and CGI cannot tell "_" from "-".
+func foldField(name string) string {
+	if strings.IndexByte(name, '_') >= 0 {
+		name = strings.ReplaceAll(name, "_", "-")
+	}
+	return http.CanonicalHeaderKey(name)
+}
+
+// foldParam is the same for all names that a server could take for one
+// parameter or field: case does not matter (ASP.NET), nor what follows "[" or
+// NUL, and ".", " " and "_" are one (PHP).
+func foldParam(name string) string {
+	name = strings.TrimLeft(name, " ")
+	if i := strings.IndexAny(name, "[\x00"); i > 0 {
+		name = name[:i]
+	}
+	return strings.ToLower(strings.Map(func(c rune) rune {
+		if c == '.' || c == ' ' {
+			return '_'
+		}
+		return c
+	}, name))
+}

@@ -1,0 +1,315 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"ambit"
+	"ambit/connector"
+	"ambit/gate"
+	"ambit/internal/hostname"
+	"ambit/internal/secretbytes"
+	"ambit/internal/urlpath"
+	"ambit/vault/sign"
+)
+
+// values are the real values that one request needs.
+type values map[string]secretbytes.Bytes
+
+func (v values) wipe() {
+	for _, s := range v {
+		s.Wipe()
+	}
+}
+
+// use is the work of one call of [Vault.Use].
+type use struct {
+	v      *Vault
+	ctx    context.Context
+	st     *state
+	plan   *Plan // nil on a host without a connection
+	q      *http.Request
+	lease  *Lease
+	values values
+	signed []func() error // sign again what the agent signed
+}
+
+// Use puts the real values into q where the plan says, signs what the agent
+// signed with a reference, and has the body looked at. p is what Examine
+// returned for the request that g was granted for, and q that very request as it
+// is about to leave: q.URL.Opaque is its path and q.URL.RawQuery its query. The
+// header map of q is replaced and not changed, so that of g's request never has
+// a real value. cut is called once if the connection ends while the lease runs;
+// it must not block.
+//
+// An error is a *ambit.DenyError, and then nothing may leave. Its codes are
+// those of Examine and not-granted, policy-changed, reconnect-needed,
+// credential-failed, credential-unusable, signature-refused, body-opaque,
+// body-too-long, body-unreadable and pin-not-met.
+//
+// Reading q.Body may return an error later, when a reference or a foreign
+// credential turns up in it; [Lease.Refusal] says so. A body is read here and
+// now only where that is needed: where a field of it is filled, pinned or
+// signed, or where it is compressed. Closing q.Body closes the body that was
+// there, and the caller closes it after an error too.
+//
+// The lease is nil if there is nothing to watch; a nil lease can be used.
+// Whoever has a lease calls [Lease.Done] at the end.
+func (v *Vault) Use(ctx context.Context, g *gate.Grant, p *Plan, q *http.Request, cut func()) (*Lease, error) {
+	st := v.state.Load()
+	if p == nil && len(st.bound) == 0 {
+		return nil, nil
+	}
+	if !granted(g, q) {
+		return nil, denied("not-granted", "the request is not the one that was granted", "report this; nothing was let through")
+	}
+	u := &use{v: v, ctx: ctx, st: st, q: q, lease: &Lease{}, values: values{}}
+	defer u.values.wipe()
+	r := g.Request()
+	s := st.site(r.Host, r.Port)
+	if changed(p, s) {
+		return nil, denied("policy-changed", "the agent's connections changed while this was decided", "send it again")
+	}
+	if p != nil {
+		q.Header = maps.Clone(q.Header)
+		if q.Header == nil {
+			q.Header = make(http.Header)
+		}
+		plan := *p
+		plan.site = s
+		u.plan = &plan
+	}
+	if err := u.run(cut); err != nil {
+		u.lease.Done()
+		return nil, err
+	}
+	if p == nil && !u.lease.watches && r.Action != ambit.ActionWebSocket {
+		return nil, nil
+	}
+	return u.lease, nil
+}
+
+// granted says whether q is what g allows.
+func granted(g *gate.Grant, q *http.Request) bool {
+	if g == nil || g.Verdict().Decision != ambit.Allow || q == nil || q.URL == nil {
+		return false
+	}
+	r := g.Request()
+	fallback := uint16(443)
+	if r.Scheme == "http" {
+		fallback = 80
+	}
+	host, port, err := hostname.SplitHostPort(q.URL.Host, fallback)
+	return err == nil && host == r.Host && port == r.Port && q.Method == r.Method && q.URL.Opaque == r.Path && q.URL.RawQuery == r.RawQuery
+}
+
+// changed says that another manifest came into force since p was made.
+func changed(p *Plan, s *site) bool {
+	if p == nil || s == nil {
+		return p != nil || s != nil
+	}
+	return p.site.bound.Binding != s.bound.Binding || p.site.host != s.host
+}
+
+func denied(code, text, remedy string) *ambit.DenyError {
+	return &ambit.DenyError{Verdict: ambit.Verdict{Reason: ambit.Reason{Code: code, Text: text, Remedy: remedy}}}
+}
+
+// deny is denied with the connection as the rule.
+func (u *use) deny(r ambit.Reason) *ambit.DenyError {
+	v := ambit.Verdict{Reason: r}
+	if u.plan != nil {
+		v.Rule = u.plan.site.bound.rule()
+	}
+	return &ambit.DenyError{Verdict: v}
+}
+
+// run does it all. The lease is registered before anything secret is opened:
+// what is revoked from then on is cut.
+func (u *use) run(cut func()) error {
+	if u.plan == nil {
+		return u.body()
+	}
+	b := u.plan.site.bound
+	u.lease.start(u.v, b, cut)
+	if err := u.verify(); err != nil {
+		return err
+	}
+	if err := u.open(u.plan.secrets()); err != nil {
+		return err
+	}
+	// What is signed below must be what leaves.
+	u.q.Header["Accept-Encoding"] = []string{"identity"}
+	if b.Require {
+		for name := range u.q.Header {
+			if u.plan.site.strip[foldField(name)] && !u.plan.allowed(name) {
+				delete(u.q.Header, name)
+			}
+		}
+	}
+	for _, fill := range []func() error{u.fillHeaders, u.fillQuery, u.fillPath, u.body} {
+		if err := fill(); err != nil {
+			return err
+		}
+	}
+	for _, again := range u.signed {
+		if err := again(); err != nil {
+			return err
+		}
+	}
+	return u.watchAnswer()
+}
+
+// secrets are the names of the Secrets that header, query, path and signature
+// need.
+func (p *Plan) secrets() []string {
+	var names []string
+	add := func(s *spot) {
+		if s != nil {
+			names = append(append(names, s.User.Names()...), s.Value.Names()...)
+		}
+	}
+	for _, s := range p.headers {
+		add(s)
+	}
+	for _, f := range p.query {
+		add(f.spot)
+	}
+	add(p.path)
+	for _, w := range p.signed {
+		names = append(names, w.Secrets()...)
+	}
+	return names
+}
+
+// open gets real values.
+func (u *use) open(names []string) error {
+	b := u.plan.site.bound
+	for _, name := range names {
+		if _, there := u.values[name]; there {
+			continue
+		}
+		value, err := u.v.value(u.ctx, b, name)
+		switch {
+		case err == nil:
+			u.values[name] = value
+		case errors.Is(err, errNotGiven) && u.optional(name):
+			u.values[name] = secretbytes.Bytes{}
+		case errors.Is(err, errNotGiven):
+			return u.deny(ambit.Reason{
+				Code: "not-connected", Text: "the account of the connection " + quote(b.Name) + " was connected without " + quote(name),
+				Remedy: "run: ambit connect " + string(u.v.config.Agent) + " " + b.Name,
+			})
+		case errors.Is(err, ErrReconnect):
+			return u.deny(ambit.Reason{
+				Code: "reconnect-needed", Text: "the connection " + quote(b.Name) + " is over until a person connects the account again",
+				Remedy: "run: ambit connect " + string(u.v.config.Agent) + " " + b.Name,
+			})
+		case errors.Is(err, ErrNotConnected):
+			return u.deny(u.v.notConnected(b))
+		default:
+			return u.deny(ambit.Reason{
+				Code: "credential-failed", Text: "the credential of the connection " + quote(b.Name) + " could not be had: " + err.Error(),
+				Remedy: "send it again; if that does not help, run: ambit connect " + string(u.v.config.Agent) + " " + b.Name,
+			})
+		}
+	}
+	return nil
+}
+
+// optional says that a request is whole without a value: the session token of
+// permanent AWS keys.
+func (u *use) optional(name string) bool {
+	return slices.ContainsFunc(u.plan.signed, func(w *way) bool { return w.SigV4 != nil && w.SigV4.Session == name })
+}
+
+func (u *use) unusable(text string) error {
+	b := u.plan.site.bound
+	return u.deny(ambit.Reason{
+		Code: "credential-unusable", Text: "the credential of the connection " + quote(b.Name) + " " + text,
+		Remedy: "run: ambit connect " + string(u.v.config.Agent) + " " + b.Name + ", with a credential as the service gives it",
+	})
+}
+
+func (u *use) fillHeaders() error {
+	for _, s := range u.plan.headers {
+		value, err := u.header(s)
+		if err != nil {
+			return err
+		}
+		for i := 0; i < len(value); i++ {
+			if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
+				return u.unusable("has a line break or another control character, which no header field can have")
+			}
+		}
+		u.q.Header[s.Name] = []string{value}
+	}
+	return nil
+}
+
+// header is the value of a field with the real values in it.
+func (u *use) header(s *spot) (string, error) {
+	value := secretbytes.New(s.value.appendReal(nil, u.values))
+	defer value.Wipe()
+	if s.In != connector.InBasic {
+		return string(value.Reveal()), nil
+	}
+	user := secretbytes.New(s.user.appendReal(nil, u.values))
+	defer user.Wipe()
+	basic, err := sign.EncodeBasic(user, value)
+	if err != nil {
+		return "", u.unusable("cannot be sent as user name and password: " + err.Error())
+	}
+	defer basic.Wipe()
+	return string(basic.Reveal()), nil
+}
+
+func (u *use) fillQuery() error {
+	if len(u.plan.query) == 0 {
+		return nil
+	}
+	pairs := strings.Split(u.q.URL.RawQuery, "&")
+	for _, f := range u.plan.query {
+		name, _, _ := strings.Cut(pairs[f.pair], "=")
+		pairs[f.pair] = name + "=" + u.escaped(f.spot)
+	}
+	query := *u.q.URL
+	query.RawQuery = strings.Join(pairs, "&")
+	u.q.URL = &query
+	return nil
+}
+
+// escaped is a percent-encoded value.
+func (u *use) escaped(s *spot) string {
+	value := s.value.appendReal(nil, u.values)
+	defer clear(value)
+	text := appendEscaped(nil, value, "")
+	defer clear(text)
+	return string(text)
+}
+
+func (u *use) fillPath() error {
+	s := u.plan.path
+	if s == nil {
+		return nil
+	}
+	value := s.value.appendReal(nil, u.values)
+	defer clear(value)
+	text := appendEscaped(nil, value, ":@!$&'()+,=")
+	defer clear(text)
+	segments := strings.Split(u.q.URL.Opaque, "/")
+	segments[s.Segment()+1] = string(text)
+	path := strings.Join(segments, "/")
+	canonical, err := urlpath.Canonical(path)
+	if err != nil || canonical != path || len(value) == 0 || strings.Contains(segments[s.Segment()+1], "%2F") {
+		return u.unusable("cannot be a part of a path")
+	}
+	to := *u.q.URL
+	to.Opaque = path
+	u.q.URL = &to
+	return nil
+}
