@@ -11,6 +11,7 @@ package sandbox
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"ambit"
@@ -25,6 +26,20 @@ type Limits struct {
 	Disk      int64   `json:"disk"`      // bytes in /home/agent and /workspace together
 }
 
+// File is a file of the computer that is placed before it starts.
+type File struct {
+	Path string `json:"path"` // below /home/agent, clean
+	Text string `json:"text"`
+}
+
+// Owns says whether Ambit sets the variable in every computer.
+func Owns(variable string) bool {
+	if strings.HasPrefix(variable, "AMBIT_") {
+		return true
+	}
+	return slices.ContainsFunc(inside.Environ(""), func(kv string) bool { return strings.HasPrefix(kv, variable+"=") })
+}
+
 // Spec is one agent's computer.
 type Spec struct {
 	Agent   ambit.AgentID `json:"agent"`
@@ -32,6 +47,7 @@ type Spec struct {
 	Command []string      `json:"command"` // the agent's program; empty for none
 	Env     []string      `json:"env"`     // added to inside.Environ
 	Workdir string        `json:"workdir"`
+	Files   []File        `json:"files,omitempty"` // mode 0600, the agent's; one that the agent made or changed stays as it is
 	Limits  Limits        `json:"limits"`
 	CA      string        `json:"ca"`              // PEM of the agent's own certificate authority
 	Roots   string        `json:"roots,omitempty"` // PEM of a private registry's authority, for the pull only

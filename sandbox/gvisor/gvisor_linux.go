@@ -212,6 +212,9 @@ func Prepare(_ context.Context, s *sandbox.Spec) error {
 	if err := writeAmbit(s); err != nil {
 		return err
 	}
+	for _, problem := range place(s) {
+		fmt.Fprintln(os.Stderr, "ambit:", problem)
+	}
 	spec := ociSpec(s, root, mounts)
 	b, err := json.MarshalIndent(spec, "", "  ")
 	if err != nil {
