@@ -228,18 +228,22 @@ func (s *store) place(d *description, name, field string) place {
 }
 
 // sealed makes the connection that follows old (nil if there is none): d says
-// what is known about it but for life, version and fields; values are the fields
-// that change. Those that d.Fields names and values does not stay as they are.
+// what is known about it, without a Life if it is a new one; values are the
+// fields that change. Those that d.Fields names and values does not stay as they
+// are.
 func (s *store) sealed(name string, old *connection, d description, values map[string]secretbytes.Bytes) (*connection, error) {
 	s.mu.RLock()
 	seal := s.seal
 	s.mu.RUnlock()
 	if seal == nil {
-		return nil, errors.New("the vault is closed")
+		return nil, errClosed
 	}
-	d.Life, d.Version = rand.Text(), 1
-	if old != nil && old.damage == nil {
-		d.Life, d.Version = old.Life, old.Version+1
+	if d.Life == "" {
+		d.Life = rand.Text()
+	}
+	d.Version = 1
+	if old != nil {
+		d.Version = old.Version + 1
 	}
 	c := &connection{name: name, fields: make(map[string]sealed)}
 	kept := d.Fields

@@ -70,6 +70,8 @@ type Vault struct {
 
 	store  *store
 	leases leases
+	tokens tokens
+	logins logins
 
 	mu    sync.Mutex            // held while bindings or connections change
 	state atomic.Pointer[state] // never nil
@@ -161,6 +163,7 @@ func (v *Vault) bind(bindings []*connector.Binding) error {
 			}
 		}
 	}
+	v.follow(st)
 	return nil
 }
 
@@ -225,5 +228,7 @@ func (v *Vault) Placement() Placement {
 // Close ends the refreshing of tokens and wipes what is in memory.
 func (v *Vault) Close() error {
 	v.leases.cutAll()
+	v.logins.close()
+	v.tokens.close()
 	return v.store.close()
 }
