@@ -81,8 +81,8 @@ type Vault struct {
 // makes another one.
 type state struct {
 	bound []*bound
-	// references finds every reference of this agent in bytes; of pattern i,
-	// owners[i] is whose it is.
+	// references finds every reference of this agent in bytes, also encoded; of
+	// pattern i, owners[i] is whose it is.
 	references *multimatch.Matcher
 	owners     []owner
 }
@@ -97,7 +97,8 @@ type owner struct {
 // account is connected changes by the moment: see connected.
 type bound struct {
 	*connector.Binding
-	refs map[string]string // reference by name of the Secret
+	refs  map[string]string // reference by name of the Secret
+	sites []*site           // its Hosts, made ready
 }
 
 // Open opens the vault of an agent, and its tables in the database. Until Bind
@@ -142,10 +143,16 @@ func (v *Vault) bind(bindings []*connector.Binding) error {
 				return fmt.Errorf("connection %s: no reference for %s could be made", binding.Name, r.Secret)
 			}
 			b.refs[r.Secret] = ref
-			if !r.Shape.Weak() {
-				patterns = append(patterns, []byte(ref))
+			if r.Shape.Weak() {
+				continue
+			}
+			for _, form := range encodings(ref) {
+				patterns = append(patterns, form)
 				st.owners = append(st.owners, owner{b, r.Secret})
 			}
+		}
+		if err := b.prepare(); err != nil {
+			return err
 		}
 		kept[binding.Name] = true
 		st.bound = append(st.bound, b)
