@@ -35,6 +35,7 @@ import (
 	"ambit"
 	"ambit/gate"
 	"ambit/policy"
+	"ambit/vault"
 )
 
 // Endpoints says how a host is reached, and whether any rule names it at all.
@@ -56,6 +57,8 @@ type Resolver interface {
 type Config struct {
 	// Gate decides. Required.
 	Gate *gate.Gate
+	// Vault has the agent's credentials. Default: there are none.
+	Vault *vault.Vault
 	// Endpoints returns the policy in force. It is called for each request and
 	// must be cheap. Required; a nil answer means no endpoint at all.
 	Endpoints func() Endpoints
@@ -117,6 +120,7 @@ func setDefault[T int | int64 | uint32 | time.Duration](v *T, d T) {
 // Proxy is the egress door of one agent. It is safe for concurrent use.
 type Proxy struct {
 	gate      *gate.Gate
+	vault     *vault.Vault // nil: no credentials
 	endpoints func() Endpoints
 	leaves    *leaves
 	resolver  Resolver
@@ -159,7 +163,7 @@ func New(c Config) (*Proxy, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Proxy{
-		gate: c.Gate, endpoints: c.Endpoints, resolver: c.Resolver, roots: c.Roots,
+		gate: c.Gate, vault: c.Vault, endpoints: c.Endpoints, resolver: c.Resolver, roots: c.Roots,
 		limits: c.Limits.withDefaults(), log: c.Log,
 		never: make(map[netip.AddrPort]bool, len(c.Never)),
 		conns: make(map[net.Conn]struct{}),

@@ -10,6 +10,7 @@ import (
 
 	"ambit"
 	"ambit/internal/httpstrict"
+	"ambit/vault"
 )
 
 // serveHTTP1 is the loop over the requests of one connection.
@@ -140,16 +141,28 @@ func (x *exchange) run() (again bool) {
 		x.a.grant.Finish(o)
 	}()
 	q := x.request()
+	lease, f := x.l.p.lend(x.l.ctx, x.l.cancel, x.a, q)
+	if f != nil {
+		o.Error = errWithdrawn.Error()
+		x.l.answerRefusal(f, false, x.head.Method == http.MethodHead, isGRPC(x.head.Header))
+		return false
+	}
+	defer lease.Done()
 	x.l.abort.start(x)
 	defer x.l.abort.stop()
 	resp, err := x.a.up.h1.RoundTrip(q)
 	if err != nil {
 		o.Error = oneLine(err)
-		x.fail(err)
+		x.fail(err, lease)
 		return false
 	}
 	defer resp.Body.Close()
 	o.Status = resp.StatusCode
+	if err := lease.Answer(resp); err != nil {
+		o.Error = oneLine(err)
+		x.fail(err, lease)
+		return false
+	}
 	if x.a.grant.Request().Action == ambit.ActionWebSocket && resp.StatusCode == http.StatusSwitchingProtocols {
 		x.l.abort.stop()
 		err = x.websocket(resp, &o)
@@ -196,8 +209,12 @@ func outgoing(granted *ambit.Request, to *origin) *http.Request {
 }
 
 // fail answers for a granted request that came to nothing.
-func (x *exchange) fail(err error) {
+func (x *exchange) fail(err error, lease *vault.Lease) {
 	if x.l.ctx.Err() != nil {
+		return
+	}
+	if d := lease.Refusal(err); d != nil {
+		x.l.answerRefusal(x.l.p.withdraw(x.l.ctx, x.a, d), false, x.head.Method == http.MethodHead, isGRPC(x.head.Header))
 		return
 	}
 	if x.body != nil {

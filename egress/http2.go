@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"ambit"
+	"ambit/vault"
 )
 
 // serveHTTP2 serves the streams of one connection. c is l.conn, or what puts
@@ -130,6 +131,13 @@ func (s *stream) run(ctx context.Context, cancel context.CancelFunc) bool {
 	if s.r.ContentLength != 0 {
 		q.Body, q.ContentLength = body, s.r.ContentLength
 	}
+	lease, f := s.l.p.lend(ctx, cancel, s.a, q)
+	if f != nil {
+		o.Error = errWithdrawn.Error()
+		writeRefusal(s.w, f, s.grpc)
+		return true
+	}
+	defer lease.Done()
 	transport := s.a.up.h2
 	if s.l.to.scheme == "http" {
 		transport = s.a.up.h2c
@@ -140,17 +148,31 @@ func (s *stream) run(ctx context.Context, cancel context.CancelFunc) bool {
 		if ctx.Err() != nil { // cut, by whichever side
 			return false
 		}
-		writeRefusal(s.w, failed(err, s.a.grant.Event()), s.grpc)
+		s.fail(ctx, err, lease)
 		return true
 	}
 	defer resp.Body.Close()
 	o.Status = resp.StatusCode
+	if err := lease.Answer(resp); err != nil {
+		o.Error = oneLine(err)
+		s.fail(ctx, err, lease)
+		return true
+	}
 	s.idle.start(s.l.p.patience(resp.Header), s.idle.fire)
 	if err := s.answer(resp); err != nil {
 		o.Error = oneLine(err)
 		return false
 	}
 	return true
+}
+
+// fail answers for a granted request that came to nothing.
+func (s *stream) fail(ctx context.Context, err error, lease *vault.Lease) {
+	f := failed(err, s.a.grant.Event())
+	if d := lease.Refusal(err); d != nil {
+		f = s.l.p.withdraw(ctx, s.a, d)
+	}
+	writeRefusal(s.w, f, s.grpc)
 }
 
 // answer passes head, body and trailers on.

@@ -14,6 +14,7 @@ import (
 	"ambit/internal/hostname"
 	"ambit/internal/urlpath"
 	"ambit/policy"
+	"ambit/vault"
 )
 
 // origin is what a connection is for: the one name that everything on it must
@@ -70,6 +71,7 @@ type call struct {
 type admitted struct {
 	grant *gate.Grant
 	up    *upstream
+	plan  *vault.Plan // what the vault found; nil for nothing
 }
 
 // admitOne is judge within the bound of requests in flight. cancel cuts the call
@@ -124,7 +126,12 @@ func (p *Proxy) judge(ctx context.Context, cancel context.CancelFunc, o *origin,
 		})
 	}
 	r.Header = c.header
-	return p.admit(ctx, cancel, r)
+	plan, door := p.examine(r)
+	a, f := p.admit(ctx, cancel, r, door)
+	if f == nil {
+		a.plan = plan
+	}
+	return a, f
 }
 
 // sameName holds every request to the name of its connection (N1, N3, N6).
@@ -187,12 +194,13 @@ func isHex(c byte) bool {
 
 // admit asks the gate. The address is looked up and vetted before, so that a
 // refusal of it is part of the decision; only a name that a rule allows is
-// ever looked up. cancel cuts the call when the policy changes under it.
-func (p *Proxy) admit(ctx context.Context, cancel context.CancelFunc, r *ambit.Request) (*admitted, *refusal) {
+// ever looked up, and not for a call that is refused already. door is what the
+// door itself has against the call, nil for nothing. cancel cuts the call when
+// the policy changes under it.
+func (p *Proxy) admit(ctx context.Context, cancel context.CancelFunc, r *ambit.Request, door *ambit.Verdict) (*admitted, *refusal) {
 	up := p.upstream()
 	ep, v := up.ends.Endpoint(r.Host, r.Port)
-	var door *ambit.Verdict
-	if v.Decision == ambit.Allow {
+	if v.Decision == ambit.Allow && door == nil {
 		door = p.vet(ctx, up, r, ep)
 	}
 	grant, err := p.check(ctx, r, door)

@@ -20,7 +20,7 @@ func (l *link) passthrough(hello clienthello.Hello, agent *wire) {
 		})
 		return
 	}
-	a, f := l.p.admit(l.ctx, l.cancel, l.to.request(ambit.ActionPassthrough))
+	a, f := l.p.admit(l.ctx, l.cancel, l.to.request(ambit.ActionPassthrough), nil)
 	if f != nil {
 		l.writeBy(l.p.limits.HeadTime)
 		_, _ = l.conn.Write(fatal(alertAccessDenied)) // best effort: it is closed either way
