@@ -157,6 +157,15 @@ func (s *store) load(ctx context.Context, seals map[int]*seal) error {
 	return nil
 }
 
+// reportDamage makes an alert of each connection that does not open.
+func (v *Vault) reportDamage() {
+	for _, name := range v.store.names() {
+		if c := v.store.connection(name); c.damage != nil {
+			v.config.Alerts.Raise(ambit.Critical, "credential-damaged "+name, name+": "+c.damage.Error()+"; the connection is not used until it is connected again", 0)
+		}
+	}
+}
+
 func (s *store) loadSecrets(ctx context.Context, seals map[int]*seal) (map[string]map[string]sealed, error) {
 	rows, err := s.db.Query(ctx, "SELECT connection, field, key, sealed FROM vault_secret")
 	if err != nil {

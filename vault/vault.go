@@ -119,6 +119,7 @@ func Open(ctx context.Context, c Config) (*Vault, error) {
 		return nil, fmt.Errorf("opening the vault: %w", err)
 	}
 	v.store = s
+	v.reportDamage()
 	return v, v.Bind(nil)
 }
 
