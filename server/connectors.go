@@ -13,6 +13,7 @@ import (
 
 	"ambit/connector"
 	"ambit/manifest"
+	"ambit/sandbox"
 )
 
 // ConnectorsDir is the operator's folder of connector files in a home.
@@ -54,7 +55,27 @@ func (s *Server) bind(file string, source []byte) (*bound, error) {
 	if err != nil {
 		return nil, err
 	}
+	if problems := ownVariables(m, bindings); problems != nil {
+		return nil, problems
+	}
 	return &bound{m, bindings, needed}, nil
+}
+
+// ownVariables refuses connections that would set what Ambit sets.
+func ownVariables(m *manifest.Manifest, bindings []*connector.Binding) error {
+	var problems manifest.Errors
+	for _, b := range bindings {
+		i := slices.IndexFunc(m.Connectors, func(c manifest.Connection) bool { return c.As == b.Name })
+		for _, e := range b.Env {
+			if sandbox.Owns(e.Name) {
+				problems = append(problems, m.Connectors[i].Problem("name", "its connector sets the variable "+e.Name+", which Ambit sets", "rename it in "+b.Connector.File))
+			}
+		}
+	}
+	if problems == nil {
+		return nil
+	}
+	return problems
 }
 
 // bindStored is bind for a version that is stored, with the files that it has.

@@ -93,8 +93,12 @@ func (w *Worker) apply(p control.Policy) error {
 	if p.Version < int(w.version.Load()) {
 		return errors.New("the worker enforces a newer version already")
 	}
-	set, _, err := compile(p)
+	set, bindings, err := compile(p)
 	if err != nil {
+		return err
+	}
+	// First what keeps a credential to its hosts, then what opens them.
+	if err := w.vault.Bind(bindings); err != nil {
 		return err
 	}
 	w.policy.Store(set)

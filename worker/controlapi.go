@@ -38,6 +38,13 @@ func (w *Worker) serveControl(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("POST "+control.PathVerify, answer(func(ctx context.Context, heads [][]byte) (audit.Report, error) { return w.audit.Verify(ctx, heads...) }))
 	mux.HandleFunc("GET "+control.PathOutput, w.showOutput)
 	mux.HandleFunc("POST "+control.PathKeys, answer(w.rekey))
+	mux.HandleFunc("GET "+control.PathConnections, answer(w.connections))
+	mux.HandleFunc("POST "+control.PathConnection, answer(w.connection))
+	mux.HandleFunc("POST "+control.PathConnect, answer(w.connect))
+	mux.HandleFunc("POST "+control.PathOAuthStart, answer(w.startOAuth))
+	mux.HandleFunc("POST "+control.PathOAuthFinish, answer(w.finishOAuth))
+	mux.HandleFunc("POST "+control.PathRevoke, answer(w.revoke))
+	mux.HandleFunc("GET "+control.PathPlacement, answer(w.placement))
 	mux.HandleFunc("POST "+control.PathStop, answer(func(context.Context, struct{}) (struct{}, error) { w.stop(); return struct{}{}, nil }))
 	s := &http.Server{
 		Handler: w.authenticate(mux), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10,
@@ -109,7 +116,12 @@ func answer[In, Out any](f func(context.Context, In) (Out, error)) http.HandlerF
 		}
 		out, err := f(r.Context(), in)
 		if err != nil {
-			http.Error(rw, err.Error(), http.StatusUnprocessableEntity)
+			status := http.StatusUnprocessableEntity
+			var own statusError
+			if errors.As(err, &own) {
+				status = own.status
+			}
+			http.Error(rw, err.Error(), status)
 			return
 		}
 		rw.Header().Set("Content-Type", "application/json")

@@ -38,6 +38,7 @@ import (
 	"ambit/internal/secretbytes"
 	"ambit/internal/sqldb"
 	"ambit/policy"
+	"ambit/vault"
 )
 
 // Worker is a running worker.
@@ -51,6 +52,7 @@ type Worker struct {
 	gate    *gate.Gate
 	proxy   *egress.Proxy
 	ca      *egress.CA
+	vault   *vault.Vault
 	output  *output
 	started time.Time
 	stop    context.CancelFunc
@@ -85,7 +87,7 @@ func Run(ctx context.Context, c control.Start, log *slog.Logger, ready func(erro
 type listeners struct{ gate, control net.Listener }
 
 func (w *Worker) open(ctx context.Context) (_ listeners, err error) {
-	set, _, err := compile(w.config.Policy)
+	set, bindings, err := compile(w.config.Policy)
 	if err != nil {
 		return listeners{}, err
 	}
@@ -114,15 +116,16 @@ func (w *Worker) open(ctx context.Context) (_ listeners, err error) {
 	if w.ca, err = openCA(filepath.Join(w.layout.State(), "ca.sealed"), w.config.Agent, w.config.Data); err != nil {
 		return ls, err
 	}
+	err = w.openVault(ctx, roots, bindings)
 	clear(w.config.Data)
 	clear(w.config.Sign)
-	for _, k := range w.config.Vault {
-		clear(k.Key)
+	if err != nil {
+		return ls, err
 	}
 	w.gate = gate.New(gate.Config{Agent: w.config.Agent, Policy: set, Log: w.audit, Alerts: w.alerts})
 	w.proxy, err = egress.New(egress.Config{
 		Gate: w.gate, Endpoints: func() egress.Endpoints { return w.policy.Load() },
-		CA: w.ca, Resolver: &net.Resolver{PreferGo: true}, Roots: roots, Never: w.config.Never, Log: w.log,
+		CA: w.ca, Resolver: &net.Resolver{PreferGo: true}, Roots: roots, Never: w.config.Never, Vault: w.vault, Log: w.log,
 	})
 	if err != nil {
 		return ls, err
@@ -175,7 +178,7 @@ func (w *Worker) serve(ctx context.Context, ls listeners) error {
 }
 
 func (w *Worker) close() error {
-	err := w.proxy.Close()
+	err := errors.Join(w.proxy.Close(), w.vault.Close())
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	_, aerr := w.audit.Append(ctx, ambit.Event{Kind: ambit.KindWorkerStop, Agent: w.config.Agent, Principal: ambit.PrincipalAmbit})

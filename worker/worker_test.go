@@ -41,7 +41,7 @@ func newWorker(t testing.TB, source string) *Worker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, _, err := compile(control.Policy{Source: source})
+	set, bindings, err := compile(control.Policy{Source: source})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,8 +51,16 @@ func newWorker(t testing.TB, source string) *Worker {
 		gate: gate.New(gate.Config{Agent: "support", Policy: set, Log: log, Alerts: alerts}),
 	}
 	w.policy.Store(set)
+	w.config.Data = bytes.Repeat([]byte{7}, 32)
+	w.config.Vault = []control.VaultKey{{Version: 1, Key: bytes.Repeat([]byte{8}, 32)}}
+	if err := w.openVault(t.Context(), nil, bindings); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		ctx := context.Background()
+		if err := w.vault.Close(); err != nil {
+			t.Error(err)
+		}
 		if err := alerts.Close(ctx); err != nil {
 			t.Error(err)
 		}

@@ -22,6 +22,7 @@ import (
 	"ambit/sandbox"
 	"ambit/sandbox/gvisor"
 	"ambit/server"
+	"ambit/vault"
 
 	"golang.org/x/sys/unix"
 )
@@ -357,8 +358,18 @@ func (k *keeper) spec(ctx context.Context, a agent.Agent, m *manifest.Manifest) 
 	for _, name := range sortedKeys(m.Computer.Env) {
 		env = append(env, name+"="+m.Computer.Env[name])
 	}
+	var files []sandbox.File
+	if len(m.Connectors) > 0 {
+		p, err := k.client().Placement(ctx)
+		if err != nil {
+			return sandbox.Spec{}, fmt.Errorf("asking the worker for the references of the agent's connections: %w", err)
+		}
+		if env, files, err = placed(p, env); err != nil {
+			return sandbox.Spec{}, err
+		}
+	}
 	return sandbox.Spec{
-		Agent: k.id, Image: m.Computer.Image.String(), Command: m.Computer.Command, Env: env, Workdir: m.Computer.Workdir,
+		Agent: k.id, Image: m.Computer.Image.String(), Command: m.Computer.Command, Env: env, Files: files, Workdir: m.Computer.Workdir,
 		Limits: sandbox.Limits{
 			Memory: int64(m.Computer.Memory), CPUs: m.Computer.CPUs, Processes: m.Computer.Processes, Disk: int64(m.Computer.Disk),
 		},
@@ -366,4 +377,23 @@ func (k *keeper) spec(ctx context.Context, a agent.Agent, m *manifest.Manifest) 
 		Dir: l.Computer(), Home: l.Home(), Workspace: l.Workspace(), Gate: l.Gate(),
 		Init: k.fleet.launcher, UID: own.computer, GID: own.group,
 	}, nil
+}
+
+// placed adds what the computer gets of the agent's connections to env. A worker
+// that somebody broke may say anything: it is let near no variable that Ambit or
+// the manifest sets, and the launcher looks at the paths.
+func placed(p vault.Placement, env []string) ([]string, []sandbox.File, error) {
+	for _, name := range sortedKeys(p.Env) {
+		value := p.Env[name]
+		taken := sandbox.Owns(name) || slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name+"=") })
+		if text, _ := manifest.CheckVariable(name); text != "" || taken || strings.ContainsRune(value, 0) {
+			return nil, nil, fmt.Errorf("the variable %q of a connection cannot be set: Ambit or the manifest sets it, or it is none", name)
+		}
+		env = append(env, name+"="+value)
+	}
+	files := make([]sandbox.File, len(p.Files))
+	for i, f := range p.Files {
+		files[i] = sandbox.File{Path: f.Path, Text: f.Text}
+	}
+	return env, files, nil
 }
