@@ -128,7 +128,7 @@ func dispositionName(value string) (string, error) {
 		return "", errMultipart // RFC 8187: some read it, some do not
 	}
 	_, params, err := mime.ParseMediaType(value)
-	if err != nil {
+	if err != nil || strings.Contains(params["name"], `\`) { // is it undone or kept? servers differ
 		return "", errMultipart
 	}
 	return params["name"], nil

@@ -234,12 +234,22 @@ func (w *jsonWatch) next(b []byte) string {
 		return ""
 	}
 	for i := 0; i < len(b); i++ {
-		if w.state == jsonIn && len(w.key) == maxName { // no key that matters
-			n := bytes.IndexAny(b[i:], `"\`)
+		switch w.state { // the long ones, at once
+		case jsonOut:
+			n := bytes.IndexByte(b[i:], '"')
 			if n < 0 {
 				return ""
 			}
 			i += n
+		case jsonIn:
+			from := i
+			for i < len(b) && b[i] != '"' && b[i] != '\\' {
+				i++
+			}
+			w.key = append(w.key, b[from:min(i, from+maxName-len(w.key))]...)
+			if i == len(b) {
+				return ""
+			}
 		}
 		if w.step(b[i]) {
 			return inBody(string(w.key))
