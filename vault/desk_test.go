@@ -102,7 +102,7 @@ func (r *record) fail(err error) {
 	r.fails = err
 }
 
-// newDesk has the connections of a manifest, one a line.
+// newDesk has the connections of a manifest: a connector's name, or a line.
 func newDesk(t testing.TB, connections ...string) *desk {
 	t.Helper()
 	d := &desk{
@@ -120,7 +120,14 @@ func newDesk(t testing.TB, connections ...string) *desk {
 
 func bindings(t testing.TB, connections ...string) []*connector.Binding {
 	t.Helper()
-	m, err := manifest.Parse("m.yaml", []byte("ambit: v1\nname: support\nconnectors:\n  - "+strings.Join(connections, "\n  - ")+"\n"))
+	text := "ambit: v1\nname: support\nconnectors:\n"
+	for _, c := range connections {
+		if !strings.HasPrefix(c, "{") {
+			c = "{name: " + c + "}"
+		}
+		text += "  - " + c + "\n"
+	}
+	m, err := manifest.Parse("m.yaml", []byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
