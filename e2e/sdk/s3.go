@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/middleware"
 )
 
 // large is more than one part of an upload in parts, of which S3 wants 5 MiB
@@ -87,8 +89,12 @@ func get(ctx context.Context, c *s3.Client, what, bucket, key string) error {
 // small signs the hash of the body, which the SDK leaves out over TLS unless it
 // is told so. The name needs escaping in the canonical request.
 func small(ctx context.Context, c *s3.Client, bucket string) error {
-	return put(ctx, c, "signed", bucket, "reports/year 2026+ü&=.txt", bytes.NewReader(content(10_000)), 10_000,
-		s3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware, v4.AddComputePayloadSHA256Middleware))
+	signed := func(stack *middleware.Stack) error {
+		return errors.Join(v4.RemoveComputePayloadSHA256Middleware(stack), v4.AddComputePayloadSHA256Middleware(stack))
+	}
+	return put(ctx, c, "signed", bucket, "reports/year 2026+ü&=.txt", bytes.NewReader(content(10_000)), 10_000, s3.WithAPIOptions(signed), func(o *s3.Options) {
+		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+	})
 }
 
 // trailer is what the SDK does by itself.
