@@ -20,9 +20,6 @@ const (
 	PathOAuthFinish = "/oauth/finish"
 )
 
-// MaxConnect bounds what is sent to connect an account, in bytes.
-const MaxConnect = 512 << 10
-
 // Connection is one connection with what a person is asked for to connect it.
 type Connection struct {
 	vault.Connection

@@ -32,7 +32,7 @@ func schemaName(t reflect.Type, hint string) string {
 func ownProblemSchema(doc *huma.OpenAPI) {
 	schema := doc.Components.Schemas.Schema(typeOf[api.Problem](), true, "")
 	for _, item := range doc.Paths {
-		for _, op := range []*huma.Operation{item.Get, item.Post, item.Delete} {
+		for _, op := range []*huma.Operation{item.Get, item.Post, item.Put, item.Delete} {
 			if op == nil {
 				continue
 			}
