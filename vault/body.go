@@ -324,7 +324,7 @@ func (s *site) isForeign(f field, kind bodyKind, spots []*spot) bool {
 	if !f.holds() {
 		return false
 	}
-	if s.fields[foldParam(f.name)] {
+	if hasField(s.fields, f.name) {
 		return true
 	}
 	for _, at := range spots {

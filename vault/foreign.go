@@ -56,7 +56,7 @@ func (s *site) foreignPair(pair string, presigned bool) string {
 		if presigned && strings.HasPrefix(name, "X-Amz-") {
 			continue
 		}
-		if s.query[foldParam(name)] {
+		if hasField(s.query, name) {
 			return name
 		}
 	}

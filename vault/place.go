@@ -266,15 +266,28 @@ func foldField(name string) string {
 // foldParam is the same for all names that a server could take for one
 // parameter or field: case does not matter (ASP.NET), nor what follows "[" or
 // NUL, and ".", " " and "_" are one (PHP).
-func foldParam(name string) string {
-	name = strings.TrimLeft(name, " ")
-	if i := strings.IndexAny(name, "[\x00"); i > 0 {
-		name = name[:i]
-	}
-	return strings.ToLower(strings.Map(func(c rune) rune {
-		if c == '.' || c == ' ' {
-			return '_'
+func foldParam(name string) string { return string(appendFolded(nil, name)) }
+
+func appendFolded[T string | []byte](dst []byte, name T) []byte {
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		case c == ' ' && len(dst) == 0:
+			continue
+		case c == '.' || c == ' ':
+			c = '_'
+		case (c == '[' || c == 0) && len(dst) > 0:
+			return dst
 		}
-		return c
-	}, name))
+		dst = append(dst, c)
+	}
+	return dst
+}
+
+// hasField says whether one of the names, which are folded, is meant.
+func hasField[T string | []byte](names map[string]bool, name T) bool {
+	var room [64]byte
+	return names[string(appendFolded(room[:0], name))]
 }

@@ -146,7 +146,7 @@ func (w *formWatch) next(b []byte) string {
 		case w.value: // the first byte of a value that must not be there
 			return inBody(unescape(string(w.name)))
 		case c == '=':
-			w.value, w.hit = true, w.names[foldParam(unescape(string(w.name)))]
+			w.value, w.hit = true, hasField(w.names, unescape(string(w.name)))
 		case len(w.name) < maxName:
 			w.name = append(w.name, c)
 		}
@@ -193,7 +193,7 @@ func (w *partWatch) next(b []byte) string {
 		}
 		if len(w.line) >= len(disposition) {
 			name, err := dispositionName(strings.TrimRight(string(w.line[len(disposition):]), "\r"))
-			if err != nil || w.names[foldParam(name)] {
+			if err != nil || hasField(w.names, name) {
 				return inBody(name)
 			}
 			w.before = inBody(name)
@@ -279,7 +279,7 @@ func (w *jsonWatch) step(c byte) bool {
 		w.inside(c)
 	case jsonAfter:
 		switch {
-		case c == ':' && w.names[foldParam(string(w.key))]:
+		case c == ':' && hasField(w.names, w.key):
 			w.state = jsonValue
 		case c == '"':
 			w.begin()
