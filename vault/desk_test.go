@@ -105,11 +105,17 @@ func (r *record) fail(err error) {
 // newDesk has the connections of a manifest: a connector's name, or a line.
 func newDesk(t testing.TB, connections ...string) *desk {
 	t.Helper()
+	service := newService(t)
+	return newDeskAt(t, service, service.transport(), connections...)
+}
+
+// newDeskAt is newDesk with a service of before, and another way to it.
+func newDeskAt(t testing.TB, s *service, send http.RoundTripper, connections ...string) *desk {
+	t.Helper()
 	d := &desk{
 		t: t, path: filepath.Join(t.TempDir(), "agent.db"), agent: "support", keys: []byte{1}, now: time.Now,
-		log: &record{}, alerts: &record{}, lines: &record{}, service: newService(t), bound: bindings(t, connections...),
+		log: &record{}, alerts: &record{}, lines: &record{}, service: s, send: send, bound: bindings(t, connections...),
 	}
-	d.send = d.service.transport()
 	d.open()
 	t.Cleanup(func() {
 		d.close()
@@ -395,4 +401,20 @@ func say(w http.ResponseWriter, status int, body string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, body)
+}
+
+// recorder is an answer that is made without a network.
+type recorder struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (r *recorder) Header() http.Header         { return r.header }
+func (r *recorder) WriteHeader(status int)      { r.status = status }
+func (r *recorder) Write(b []byte) (int, error) { return r.body.Write(b) }
+
+// response is what was recorded.
+func (r *recorder) response(q *http.Request) *http.Response {
+	return &http.Response{StatusCode: r.status, Header: r.header, Body: io.NopCloser(&r.body), Request: q}
 }
