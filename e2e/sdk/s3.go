@@ -20,9 +20,11 @@ import (
 	"github.com/aws/smithy-go/middleware"
 )
 
-// large is more than one part of an upload in parts, of which S3 wants 5 MiB
-// each.
-const large = 9 << 20
+// Parts of an upload have 5 MiB or more, so that large is two of them.
+const (
+	part  = 5 << 20
+	large = 9 << 20
+)
 
 // useS3 writes, reads, lists and deletes objects: with a body whose hash is
 // signed, with one that is not and has its checksum in a trailer, as a stream,
@@ -115,7 +117,8 @@ func stream(ctx context.Context, c *s3.Client, bucket string) error {
 
 // parts uploads several parts at once.
 func parts(ctx context.Context, c *s3.Client, bucket string) error {
-	_, err := transfermanager.New(c).UploadObject(ctx, &transfermanager.UploadObjectInput{
+	m := transfermanager.New(c, func(o *transfermanager.Options) { o.PartSizeBytes, o.MultipartUploadThreshold = part, part })
+	_, err := m.UploadObject(ctx, &transfermanager.UploadObjectInput{
 		Bucket: &bucket, Key: aws.String("reports/parts"), Body: io.LimitReader(bytes.NewReader(content(large)), large),
 	})
 	if err != nil {
