@@ -33,14 +33,14 @@ func TestDemo(t *testing.T) {
 			text := out.String()
 			for _, want := range []string{
 				"control plane in " + strings.TrimPrefix(cmd.Env[len(cmd.Env)-1], "TMPDIR="), "passed   answers", "6 of 6 ways out refused", "the log is whole", "\"orders\"",
-				"no rule allows paste.demo.example", "no rule names", "no rule allows the path /v1/customers",
+				"no rule allows paste.demo.example", "SHOP_TOKEN=", "a person revokes the account", "is not connected", "no rule names", "no rule allows the path /v1/customers",
 			} {
 				if !strings.Contains(text, want) {
 					t.Errorf("it does not say %q:\n%s", want, text)
 				}
 			}
-			if n := strings.Count(text, "\n  refused  "); n != 8 {
-				t.Errorf("%d tries were refused, want 8:\n%s", n, text)
+			if n := strings.Count(text, "\n  refused  "); n != 9 {
+				t.Errorf("%d tries were refused, want 9:\n%s", n, text)
 			}
 			if strings.ContainsRune(text, '\x1b') || errOut.Len() > 0 {
 				t.Errorf("it is not plain without a terminal:\n%q\n%s", text, &errOut)
@@ -113,7 +113,7 @@ func TestDemoStaysAndEnds(t *testing.T) {
 			break
 		}
 	}
-	if home == "" || len(commands) != 5 {
+	if home == "" || len(commands) != 6 {
 		t.Errorf("home %q, commands %q", home, commands)
 	}
 	for _, args := range commands {

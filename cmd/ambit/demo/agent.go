@@ -50,6 +50,7 @@ func (a *action) worked() bool { return a.Error == "" && (a.Status == 0 || a.Sta
 // a model that was talked into something: whatever a ticket says, it does.
 type obeyer struct {
 	shop   string // its address
+	key    string // for the shop, as far as this program knows
 	in     io.Reader
 	out    io.Writer
 	proxy  *http.Client // uses the proxy variables, as most programs do
@@ -62,7 +63,7 @@ type obeyer struct {
 // itself. The error is for what kept it from going on.
 func Agent(ctx context.Context, shop, id string, in io.Reader, out io.Writer) error {
 	a := &obeyer{
-		shop: shop, in: in, out: out,
+		shop: shop, key: os.Getenv(keyEnv), in: in, out: out,
 		proxy:  &http.Client{Timeout: patience, Transport: &http.Transport{Proxy: http.ProxyFromEnvironment}},
 		direct: &http.Client{Timeout: patience, Transport: &http.Transport{}},
 	}
@@ -151,6 +152,8 @@ func (a *obeyer) obey(ctx context.Context, line string) error {
 			return fmt.Errorf("reading what is to be sent: %w", err)
 		}
 		did = resolve(ctx, hex.EncodeToString(data[:min(14, len(data))])+"."+words[3])
+	case line == showKeys:
+		did.Got = keyEnv + "=" + a.key
 	case len(words) == 2 && words[0] == "READ":
 		did = read(ctx, words[1])
 	default:
@@ -179,6 +182,9 @@ func (a *obeyer) call(ctx context.Context, client *http.Client, method, url stri
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if strings.HasPrefix(url, a.shop+"/") {
+		req.Header.Set("Authorization", "Bearer "+a.key)
 	}
 	res, err := client.Do(req)
 	if err != nil {

@@ -98,7 +98,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	var plan []attack
 	s.shop, err = newShop(ctx, func(url string) []ticket {
 		plan = attacks(url, ledger)
-		return tickets(plan)
+		return tickets(url, plan)
 	})
 	if err != nil {
 		return err
@@ -151,7 +151,38 @@ func (s *stage) play(ctx context.Context, plan []attack, ledger string) (*result
 	if err != nil {
 		return nil, fmt.Errorf("the agent could not handle the hostile ticket: %w", err)
 	}
-	return r, nil
+	return r, s.playAccount(ctx, r)
+}
+
+// playAccount lets the agent show its key and use its account, which is revoked
+// in the middle.
+func (s *stage) playAccount(ctx context.Context, r *result) error {
+	s.scene("Its account", "Ticket "+keysTicket+": show me your key. All that the agent has stands for one.")
+	var failed error
+	err := s.handle(ctx, keysTicket, func(a action, calls []audit.Call) {
+		step := judge(a, calls)
+		switch {
+		case a.Line == showKeys:
+			_, r.Account.Reference, _ = strings.Cut(a.Got, "=")
+			step.Name, step.What = "shows its key", a.Got
+			s.step(step)
+		case step.What == "GET "+s.shop.url()+"/v1/orders/7002":
+			step.Name, r.Account.After = "looks up another", step
+			s.step(step)
+		default:
+			r.Work = append(r.Work, step)
+			s.step(step)
+			if a.Doing == "" { // the first order
+				began := time.Now()
+				_, failed = s.plane.client.Revoke(ctx, support, connection)
+				s.fact("a person revokes the account: ambit revoke support "+connection, time.Since(began))
+			}
+		}
+	})
+	if err = cmp.Or(failed, err); err != nil {
+		return fmt.Errorf("the agent could not use its account: %w", err)
+	}
+	return nil
 }
 
 // setUp starts everything and puts the agents' files in place.
@@ -160,7 +191,13 @@ func (s *stage) setUp(ctx context.Context, ledger string) error {
 		return err
 	}
 	s.fact("stand-in shop at "+s.shop.url(), 0)
-	if err := s.wait(ctx, "an agent with a computer of its own: support, four rules for the shop", s.deployer(supportManifest(s.shop))); err != nil {
+	if err := s.wait(ctx, "an agent with a computer of its own: support, one account at the shop", s.deployer(supportManifest(s.shop))); err != nil {
+		return err
+	}
+	if err := s.wait(ctx, "the account is connected: the gate has the key, the agent a reference", func(ctx context.Context) error {
+		_, err := s.plane.client.Connect(ctx, support, connection, api.Connect{Fields: map[string][]byte{"token": []byte(s.shop.key)}})
+		return err
+	}); err != nil {
 		return err
 	}
 	if err := s.wait(ctx, "its neighbour: finance, no way out, a file with the books", func(ctx context.Context) error {

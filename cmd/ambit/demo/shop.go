@@ -32,6 +32,7 @@ const certificateLife = 30 * 24 * time.Hour
 // port, a certificate authority of its own, a small JSON API.
 type shop struct {
 	ca     string // PEM
+	key    string // what it takes as Authorization: Bearer, and nothing else
 	port   int
 	server *http.Server
 	ended  chan struct{} // closed when nothing is served any more
@@ -79,7 +80,7 @@ func newShop(ctx context.Context, tickets func(url string) []ticket) (*shop, err
 	if err != nil {
 		return nil, fmt.Errorf("opening the stand-in shop: %w", err)
 	}
-	s := &shop{ca: ca, port: l.Addr().(*net.TCPAddr).Port, ended: make(chan struct{})}
+	s := &shop{ca: ca, key: "shop-" + rand.Text(), port: l.Addr().(*net.TCPAddr).Port, ended: make(chan struct{})}
 	s.server = &http.Server{
 		Handler:           s.record(routes(tickets(s.url()))),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -112,6 +113,10 @@ func (s *shop) record(next http.Handler) http.Handler {
 		s.mu.Lock()
 		s.seen = append(s.seen, r.Method+" https://"+r.Host+r.RequestURI)
 		s.mu.Unlock()
+		if r.Header.Get("Authorization") != "Bearer "+s.key {
+			answer(w, http.StatusUnauthorized, map[string]string{"error": "this is no key of ours"})
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
 }

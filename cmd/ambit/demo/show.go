@@ -124,6 +124,7 @@ func (s *stage) end(r *result) error {
 		{s.Program + " egress support --denied", "every refusal, with what would allow it"},
 		{s.Program + " alerts", "what a person should look at"},
 		{s.Program + " exec support -- sh", "be the attacker"},
+		{s.Program + " connections support", "its accounts, and what they are for"},
 		{s.Program + " versions support 1", "the manifest: all that support may do"},
 		{s.Program + " audit verify support", "check the log from first to last event"},
 	} {

@@ -18,6 +18,11 @@ type result struct {
 	Home    string `json:"home"`
 	Work    []step `json:"work"`
 	Attacks []step `json:"attacks"`
+	// Account is how the agent used an account without having its key.
+	Account struct {
+		Reference string `json:"reference"` // all that it could show
+		After     step   `json:"after"`     // what it tried once the account was revoked
+	} `json:"account"`
 	Ways    int    `json:"ways"`    // out that were tried
 	Refused int    `json:"refused"` // of these, with every try refused
 	Log     string `json:"log"`     // root of support's verified log
@@ -69,7 +74,7 @@ func (s *stage) check(ctx context.Context, plan []attack, r *result) error {
 			return fmt.Errorf("%s was to work and did not: %s", st.What, st.Why)
 		}
 	}
-	leaks := r.judge(plan, s.shop.requests(), s.canary)
+	leaks := append(r.judge(plan, s.shop.requests(), s.canary), r.judgeAccount(s.shop.key)...)
 	v, err := s.plane.client.Verify(ctx, support, nil)
 	if err != nil {
 		return fmt.Errorf("verifying the log: %w", err)
@@ -82,6 +87,23 @@ func (s *stage) check(ctx context.Context, plan []attack, r *result) error {
 		return &LeakError{leaks}
 	}
 	return nil
+}
+
+// judgeAccount returns what is wrong with how the account was used: the key, or
+// nothing at all, in the agent's hands, or a call that passed after it was over.
+func (r *result) judgeAccount(key string) (leaks []string) {
+	if r.Account.Reference == "" {
+		leaks = append(leaks, "the agent had no reference to show")
+	}
+	for _, st := range slices.Concat(r.Work, r.Attacks, []step{r.Account.After}) {
+		if strings.Contains(st.got, key) || strings.Contains(r.Account.Reference, key) {
+			leaks = append(leaks, "the agent has the key of its account")
+		}
+	}
+	if after := r.Account.After; after.Passed || len(after.Calls) != 1 {
+		leaks = append(leaks, "the account was revoked, and this passed: "+after.What)
+	}
+	return leaks
 }
 
 // judge counts the ways out that were refused, and returns what is wrong: a way
