@@ -137,6 +137,7 @@ func TestRevokeNotTold(t *testing.T) {
 		"cut off": {func(w http.ResponseWriter) {
 			w.Header().Set("Content-Length", "100")
 			say(w, 200, "{}")
+			_ = http.NewResponseController(w).Flush() // so that the head arrives
 			panic(http.ErrAbortHandler)
 		}, "its answer was cut off"},
 	} {

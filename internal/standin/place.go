@@ -2,6 +2,7 @@ package standin
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"mime"
 	"net/http"
 	"net/url"
@@ -171,15 +172,25 @@ func sends(client, uses, method, target, fields, body string) Request {
 	}}
 }
 
-// compose makes a request from text with placeholders. {basic USER:PASSWORD basic}
-// is base64 of it.
+// compose makes a request from text with placeholders, which are encoded as
+// where they stand wants it. {basic USER:PASSWORD basic} is base64 of it.
 func compose(have Credentials, method, target, fields, body string) (*http.Request, error) {
-	pairs := []string{}
-	for name, value := range have {
-		pairs = append(pairs, "{"+name+"}", value)
+	filler := func(encode func(string) string) *strings.Replacer {
+		pairs := []string{}
+		for name, value := range have {
+			pairs = append(pairs, "{"+name+"}", encode(value))
+		}
+		return strings.NewReplacer(pairs...)
 	}
-	fill := strings.NewReplacer(pairs...)
-	r, err := http.NewRequest(method, fill.Replace(target), strings.NewReader(fill.Replace(body)))
+	fill := filler(func(s string) string { return s })
+	inBody := fill
+	switch {
+	case strings.Contains(fields, "application/x-www-form-urlencoded"):
+		inBody = filler(url.QueryEscape)
+	case strings.Contains(fields, "application/json"):
+		inBody = filler(jsonText)
+	}
+	r, err := http.NewRequest(method, filler(url.QueryEscape).Replace(target), strings.NewReader(inBody.Replace(body)))
 	if err != nil {
 		return nil, err
 	}
@@ -199,4 +210,13 @@ func compose(have Credentials, method, target, fields, body string) (*http.Reque
 		r.Header.Set(name, fill.Replace(value))
 	}
 	return r, nil
+}
+
+// jsonText is what stands between the quotes of a JSON string.
+func jsonText(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return s
+	}
+	return string(b[1 : len(b)-1])
 }
