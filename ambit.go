@@ -124,6 +124,7 @@ const (
 	KindVaultRevoke  Kind = "vault.revoke"  // a connection was revoked, or its service was told so
 	KindVaultRefresh Kind = "vault.refresh" // a token was refreshed, or could not be
 	KindVaultRekey   Kind = "vault.rekey"   // the credentials were sealed with another key
+	KindVaultSession Kind = "vault.session" // a host handed back a credential, which the vault keeps
 )
 
 // Action is what a request wants to do.

@@ -16,8 +16,9 @@ import (
 // answers. It is wiped when nobody uses it any more, or a minute later.
 type scrubber struct {
 	*scrub.Scrubber
-	name string
-	conn *connection
+	name     string
+	conn     *connection
+	sessions uint64 // which of them, see store.sessionsOf
 
 	// Of leases.mu:
 	users int
@@ -30,10 +31,11 @@ const keptFor = time.Minute
 
 // scrubberOf returns the scrubber of a connection, which the caller releases.
 func (v *Vault) scrubberOf(b *bound, conn *connection) (*scrubber, error) {
-	if s := v.leases.kept(conn); s != nil {
+	sessions, change := v.store.sessionsOf(conn.name)
+	if s := v.leases.kept(conn, change); s != nil {
 		return s, nil
 	}
-	secrets, err := v.secrets(b, conn)
+	secrets, err := v.secrets(b, conn, sessions)
 	defer func() {
 		for _, s := range secrets {
 			s.Wipe()
@@ -46,12 +48,12 @@ func (v *Vault) scrubberOf(b *bound, conn *connection) (*scrubber, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v.leases.keep(&scrubber{Scrubber: made, name: conn.name, conn: conn, users: 1}), nil
+	return v.leases.keep(&scrubber{Scrubber: made, name: conn.name, conn: conn, sessions: change, users: 1}), nil
 }
 
 // secrets returns all of a connection that an agent must not see. One-time codes
 // are over before anybody can use what an answer says of them.
-func (v *Vault) secrets(b *bound, conn *connection) ([]secretbytes.Bytes, error) {
+func (v *Vault) secrets(b *bound, conn *connection, sessions []*session) ([]secretbytes.Bytes, error) {
 	open := make(map[string]bool)
 	for i := range b.Secrets {
 		if s := &b.Secrets[i]; s.Public {
@@ -69,16 +71,23 @@ func (v *Vault) secrets(b *bound, conn *connection) ([]secretbytes.Bytes, error)
 		}
 		all = append(all, s)
 	}
+	for _, of := range sessions {
+		s, err := v.store.openSession(conn.name, of)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, s)
+	}
 	return all, nil
 }
 
 // kept returns the scrubber that there is, with one user more; nil if there is
 // none.
-func (l *leases) kept(conn *connection) *scrubber {
+func (l *leases) kept(conn *connection, sessions uint64) *scrubber {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.scrubbers[conn.name]
-	if s == nil || s.conn != conn {
+	if s == nil || s.conn != conn || s.sessions != sessions {
 		return nil
 	}
 	s.users++
@@ -169,8 +178,13 @@ func (u *use) watchAnswer() error {
 // replaced; one that can be written to, of an upgrade, still can. From when the
 // connection ends, reading the body is an error.
 //
+// What the host hands back as a credential is kept, and the agent has references
+// in its place: for that, an answer in JSON of a host where one logs in is read
+// whole.
+//
 // The error is a *ambit.DenyError if the answer cannot be looked into, or if the
-// request was refused while it was being sent; then none of it may be passed on.
+// request was refused while it was being sent; or it says that the answer broke
+// off. Then none of it may be passed on.
 func (l *Lease) Answer(resp *http.Response) error {
 	if l == nil {
 		return nil
@@ -187,22 +201,19 @@ func (l *Lease) Answer(resp *http.Response) error {
 	if resp.StatusCode == http.StatusUnauthorized {
 		l.vault.refused(l.bound)
 	}
+	src, err := plainBody(resp)
+	if err != nil {
+		return err
+	}
+	if src, err = l.takeOver(resp, src); err != nil {
+		return err
+	}
 	l.scrub.Header(resp.Header)
 	if resp.Body == nil || resp.Body == http.NoBody {
 		return nil
 	}
-	src := io.Reader(resp.Body)
-	bodyless := resp.Request != nil && resp.Request.Method == http.MethodHead || resp.StatusCode == http.StatusNotModified || resp.StatusCode == http.StatusNoContent
-	if c := coding(resp.Header); c != "" && !bodyless {
-		if c == "?" || resp.StatusCode == http.StatusPartialContent {
-			return denied("answer-opaque", "the host compressed its answer although it was asked not to, so that nobody can see whether a credential is in it",
-				"tell the program to ask for it in another way; if the host cannot do otherwise, it cannot be used with a connection")
-		}
-		src = &decompressing{src: resp.Body, coding: c}
-		delete(resp.Header, "Content-Encoding")
-		delete(resp.Header, "Content-Length")
-		resp.ContentLength = -1
-		resp.Uncompressed = true
+	if src == nil {
+		src = resp.Body
 	}
 	body := &answerBody{l: l, resp: resp, src: resp.Body, r: l.scrub.Stream().Reader(src)}
 	if w, ok := resp.Body.(io.Writer); ok {
@@ -211,6 +222,34 @@ func (l *Lease) Answer(resp *http.Response) error {
 	}
 	resp.Body = body
 	return nil
+}
+
+// plainBody returns the body of an answer without a compression that was not
+// asked for, and says so in its header. It is nil if there is no body to read.
+func plainBody(resp *http.Response) (io.Reader, error) {
+	if resp.Body == nil || resp.Body == http.NoBody {
+		return nil, nil
+	}
+	if _, upgraded := resp.Body.(io.Writer); upgraded {
+		return nil, nil
+	}
+	bodyless := resp.Request != nil && resp.Request.Method == http.MethodHead || resp.StatusCode == http.StatusNotModified || resp.StatusCode == http.StatusNoContent
+	if bodyless {
+		return nil, nil
+	}
+	src := io.Reader(resp.Body)
+	if c := coding(resp.Header); c != "" {
+		if c == "?" || resp.StatusCode == http.StatusPartialContent {
+			return nil, denied("answer-opaque", "the host compressed its answer although it was asked not to, so that nobody can see whether a credential is in it",
+				"tell the program to ask for it in another way; if the host cannot do otherwise, it cannot be used with a connection")
+		}
+		src = &decompressing{src: resp.Body, coding: c}
+		delete(resp.Header, "Content-Encoding")
+		delete(resp.Header, "Content-Length")
+		resp.ContentLength = -1
+		resp.Uncompressed = true
+	}
+	return src, nil
 }
 
 // decompressing undoes a compression. Nothing is read before it is asked for.

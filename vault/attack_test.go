@@ -147,7 +147,7 @@ func squeeze(t *testing.T, coding, text string) string {
 // K2: where the gate cannot look, nothing passes; where it can, a reference is
 // found.
 func TestK2CompressedBody(t *testing.T) {
-	w := newWorld(t, "{name: github}", "{name: slack}")
+	w := newWorld(t, "{name: github}", "{name: slack}", "{name: login, hosts: [shop.example]}")
 	w.connect("github", "token", "token", githubToken)
 	w.connect("slack", "token", "token", slackToken)
 	ref := w.env("GITHUB_TOKEN")
@@ -171,11 +171,26 @@ func TestK2CompressedBody(t *testing.T) {
 		"a second member":      {post(other, "text/plain", squeeze(t, "gzip", "x")+squeeze(t, "gzip", ref), "Content-Encoding", "gzip"), "reference-misplaced"},
 		"what is to be filled": {post("https://slack.com/api/auth.test", form, squeeze(t, "gzip", "token="+w.env("SLACK_BOT_TOKEN")), "Content-Encoding", "gzip"), "body-opaque"},
 		"over-long form":       {post("https://slack.com/api/auth.test", form, "text="+strings.Repeat("a", 1<<20)+"&token="+w.env("SLACK_BOT_TOKEN")), "body-too-long"},
+		"over-long upload":     {post("https://shop.example/x", "multipart/form-data; boundary=xx", "--xx\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\n"+strings.Repeat("a", 1<<20)+ref+"\r\n--xx--\r\n"), "reference-misplaced"},
+		"login in an upload":   {post("https://shop.example/x", "multipart/form-data; boundary=xx", "--xx\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\n"+strings.Repeat("a", 1<<20)+"\r\n--xx\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\nevilevil\r\n--xx--\r\n"), "foreign-credential"},
 		"foreign field":        {post("https://api.github.com/graphql", "application/json", squeeze(t, "gzip", `{"access_token":"evil"}`), "Content-Encoding", "gzip"), "foreign-credential"},
 	} {
 		t.Run(name, func(t *testing.T) { w.wantDenied(c.call, c.code) })
 	}
 	arrived := w.arrived()
+	upload := "--xx\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\n" + strings.Repeat("a", 2<<20) + "\r\n--xx--\r\n"
+	for _, length := range []int64{0, -1} { // told, and not
+		c := post("https://shop.example/x", "multipart/form-data; boundary=xx", upload)
+		if c.length = length; length < 0 {
+			c.body = io.MultiReader(c.body)
+		}
+		if r := w.do(c); r.denied != nil {
+			t.Fatal(r.denied)
+		}
+		if _, got := arrived(); got != upload {
+			t.Error("an upload was changed on its way")
+		}
+	}
 	for _, coding := range []string{"gzip", "zlib", "flate"} {
 		body := squeeze(t, coding, "something else")
 		said := map[string]string{"gzip": "gzip"}[coding]
@@ -234,7 +249,7 @@ func TestN10ForeignCredential(t *testing.T) {
 		"multipart, extended": post("https://api.github.com/x", "multipart/form-data; boundary=xx", part(`name*=utf-8''access_token`)),
 		"login, own account":  post("https://shop.example/login", form, "username=evil@evil.example&password=evilevil"),
 		"login, JSON":         post("https://shop.example/login", "application/json", `{"Password":"evilevil"}`),
-		"login, cookie":       get("https://shop.example/", "Cookie", "session=evil"),
+		"login, token":        get("https://shop.example/", "Authorization", "Bearer evilEVILevil"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := w.wantDenied(c, "foreign-credential")

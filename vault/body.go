@@ -7,6 +7,7 @@ import (
 	"compress/zlib"
 	"errors"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"strings"
@@ -170,7 +171,7 @@ func (u *use) body() error {
 		spots = u.plan.site.bodySpots(q.Method, q.URL.Opaque, m.kind)
 	}
 	if c == "" && len(pins) == 0 && len(spots) == 0 {
-		q.Body, q.GetBody = u.watched(m), nil
+		q.Body, q.GetBody = u.watched(m, q.Body), nil
 		return nil
 	}
 	return u.hold(m, c, pins, spots)
@@ -187,13 +188,21 @@ func (u *use) hold(m media, coding string, pins []bodyPin, spots []*spot) error 
 		Code: "body-too-long", Text: "the body is longer than 1 MiB, and it would have to be read before it leaves: it is compressed, or the host takes a credential or has a pin in it",
 		Remedy: "send it in smaller parts, or without compression",
 	})
+	passes := coding == "" && len(pins) == 0 && m.kind == multipartBody // an upload: no login is that long
 	if q.ContentLength > maxHeld {
+		if passes {
+			u.pass(m, q.Body, spots)
+			return nil
+		}
 		return tooLong
 	}
 	sent, err := io.ReadAll(io.LimitReader(q.Body, maxHeld+1))
 	switch {
 	case err != nil:
 		return u.deny(unreadable("it broke off: " + err.Error()))
+	case len(sent) > maxHeld && passes:
+		u.pass(m, heldBody{io.MultiReader(bytes.NewReader(sent), q.Body), q.Body}, spots)
+		return nil
 	case len(sent) > maxHeld:
 		return tooLong
 	}
@@ -232,14 +241,30 @@ func (u *use) hold(m media, coding string, pins []bodyPin, spots []*spot) error 
 
 // heldBody is a body that was read, in front of the one that it was.
 type heldBody struct {
-	*bytes.Reader
+	io.Reader
 	io.Closer
+}
+
+// pass has a long body looked at on its way. No reference and no credential may
+// be in it, also where a short one is filled.
+func (u *use) pass(m media, body io.ReadCloser, spots []*spot) {
+	w := u.watched(m, body)
+	if parts, ok := w.watch.(*partWatch); ok {
+		parts.names = maps.Clone(parts.names)
+		for _, at := range spots {
+			if !u.plan.site.isPublic(at) {
+				parts.names[foldParam(at.Name)] = true
+			}
+		}
+	}
+	u.q.Body, u.q.GetBody = w, nil
 }
 
 // edit is where a body is filled.
 type edit struct {
 	field
-	spot *spot
+	spot   *spot    // nil if it is what a host handed back
+	handed *session // nil if that is over
 }
 
 // inspect returns what is filled in a whole body, or why it is refused.
@@ -256,7 +281,11 @@ func (u *use) inspect(b []byte, m media, pins []bodyPin, spots []*spot) ([]edit,
 	from := 0
 	for _, f := range fields {
 		s := spotOf(spots, f, m.kind)
-		if s == nil {
+		back, is, reason := u.handedAt(f)
+		if reason != nil {
+			return nil, reason
+		}
+		if s == nil && !is {
 			if reason := u.look([]byte(f.name + "\x00" + f.value)); reason != nil {
 				return nil, reason
 			}
@@ -268,7 +297,7 @@ func (u *use) inspect(b []byte, m media, pins []bodyPin, spots []*spot) ([]edit,
 		if reason := u.look(b[from:f.start]); reason != nil {
 			return nil, reason
 		}
-		edits, from = append(edits, edit{f, s}), f.end
+		edits, from = append(edits, edit{f, s, back}), f.end
 	}
 	if reason := u.look(b[from:]); reason != nil {
 		return nil, reason
@@ -328,6 +357,9 @@ func (s *site) isForeign(f field, kind bodyKind, spots []*spot) bool {
 		return true
 	}
 	for _, at := range spots {
+		if s.isPublic(at) {
+			continue // somebody else's name alone opens nothing
+		}
 		if kind == jsonBody && strings.EqualFold(f.pointer, at.Name) || kind != jsonBody && foldParam(f.name) == foldParam(at.Name) {
 			return true
 		}
@@ -338,6 +370,9 @@ func (s *site) isForeign(f field, kind bodyKind, spots []*spot) bool {
 // fillBody puts the real values in.
 func (u *use) fillBody(b []byte, m media, edits []edit) ([]byte, error) {
 	for _, e := range edits {
+		if e.spot == nil {
+			continue
+		}
 		if err := u.open(e.spot.Value.Names()); err != nil {
 			return nil, err
 		}
@@ -347,7 +382,10 @@ func (u *use) fillBody(b []byte, m media, edits []edit) ([]byte, error) {
 	for _, e := range edits {
 		out = append(out, b[from:e.start]...)
 		from = e.end
-		value := e.spot.value.appendReal(nil, u.values)
+		value, err := u.valueOf(e)
+		if err != nil {
+			return nil, err
+		}
 		switch m.kind {
 		case jsonBody:
 			out = appendJSON(out, value)
@@ -363,6 +401,25 @@ func (u *use) fillBody(b []byte, m media, edits []edit) ([]byte, error) {
 		clear(value)
 	}
 	return append(out, b[from:]...), nil
+}
+
+// valueOf returns what an edit puts in, which the caller wipes.
+func (u *use) valueOf(e edit) ([]byte, error) {
+	if e.spot != nil {
+		return e.spot.value.appendReal(nil, u.values), nil
+	}
+	value, err := u.openHanded(e.handed)
+	return value.Reveal(), err
+}
+
+// isPublic says that nothing secret is at a spot: an account's name.
+func (s *site) isPublic(at *spot) bool {
+	for _, name := range at.Value.Names() {
+		if secret := secretNamed(s.bound.Binding, name); secret == nil || !secret.Public {
+			return false
+		}
+	}
+	return true
 }
 
 // pins are the conditions that the body must meet.

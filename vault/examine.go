@@ -17,8 +17,10 @@ type Plan struct {
 	path    *spot
 	signed  []*way // by the agent, with references
 	socket  *spot  // of the first message of a WebSocket
-	session bool   // the Cookie field has references
-	uses    bool   // of the credential, as far as is known before the body
+	session bool   // the Cookie field is written anew, with cookies
+	cookies []crumb
+	handed  []handedFill // elsewhere, what hosts handed back
+	uses    bool         // of the credential, as far as is known before the body
 }
 
 // queryFill is a parameter that is filled: the pair with that number between
@@ -44,7 +46,11 @@ func (v *Vault) Examine(r *ambit.Request) (*Plan, *ambit.Verdict) {
 	var p *Plan
 	if s != nil {
 		p = &Plan{site: s}
-		if reason := p.match(r); reason != nil {
+		reason := p.match(r)
+		if reason == nil {
+			reason = v.matchHanded(p, r)
+		}
+		if reason != nil {
 			return nil, &ambit.Verdict{Rule: s.bound.rule(), Reason: *reason}
 		}
 	}
@@ -210,6 +216,9 @@ func (p *Plan) gather(text []byte, r *ambit.Request) []byte {
 			text = gatherValue(text, v)
 		}
 	}
+	if p != nil {
+		text = p.gatherCookies(text)
+	}
 	return text
 }
 
@@ -219,7 +228,7 @@ func (p *Plan) allowed(name string) bool {
 		return false
 	}
 	switch {
-	case p.filled(name) != nil:
+	case p.filled(name) != nil, p.fillsHanded(name):
 		return true
 	case name == "Authorization":
 		return p.sigV4()
@@ -247,7 +256,7 @@ func (p *Plan) gatherQuery(text []byte, query string) []byte {
 	if query == "" {
 		return text
 	}
-	if p == nil || len(p.query) == 0 && !p.sigV4() {
+	if p == nil || len(p.query) == 0 && len(p.handed) == 0 && !p.sigV4() {
 		return gatherValue(text, query)
 	}
 	i := 0
@@ -263,6 +272,11 @@ func (p *Plan) gatherQuery(text []byte, query string) []byte {
 func (p *Plan) fillsPair(i int) bool {
 	for _, f := range p.query {
 		if f.pair == i {
+			return true
+		}
+	}
+	for _, f := range p.handed {
+		if f.in == connector.InQuery && f.pair == i {
 			return true
 		}
 	}
@@ -297,6 +311,9 @@ func (p *Plan) where(st *state, r *ambit.Request) string {
 				return "the header field " + name
 			}
 		}
+	}
+	if p != nil && has(p.gatherCookies(nil)) {
+		return "a cookie"
 	}
 	return "the request"
 }

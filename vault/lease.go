@@ -79,6 +79,8 @@ func (l *leases) cutSet(name string) {
 type Lease struct {
 	bound   *bound
 	vault   *Vault
+	site    *site  // of the request; nil on a host without a connection
+	host    string // of the request
 	remove  func()
 	over    atomic.Bool // the connection ended
 	watches bool        // something may be refused later

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"ambit"
@@ -20,6 +21,8 @@ type site struct {
 	host  *connector.Host
 	ways  []way
 	pins  []bodyPin
+
+	session *siteSession // nil if the host hands back nothing that is kept
 
 	// Where a credential could stand: the places of all ways, and
 	// connector.Binding.Foreign. Names are folded.
@@ -99,8 +102,20 @@ func (s *site) add(a *connector.Auth) error {
 	if a.HMAC != nil {
 		s.headers[foldField(a.HMAC.Header)] = true
 	}
+	if a.Session != nil { // of whatever path: a session is for all of the host
+		if s.session == nil {
+			s.session = &siteSession{}
+		}
+		s.session.cookies = append(s.session.cookies, a.Session.Cookies...)
+		s.session.answers = append(s.session.answers, a.Session.JSON...)
+	}
 	s.ways = append(s.ways, w)
 	return nil
+}
+
+// handsBack says that one of the hosts hands back what is kept.
+func (b *bound) handsBack() bool {
+	return slices.ContainsFunc(b.sites, func(s *site) bool { return s.session != nil })
 }
 
 // site returns the site of a host, or nil.

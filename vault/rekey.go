@@ -49,7 +49,7 @@ func (s *store) rekey(ctx context.Context, with *seal) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	s.mu.RLock()
-	rows, over, now := maps.Clone(s.rows), maps.Clone(s.over), s.seal
+	rows, over, sessions, now := maps.Clone(s.rows), maps.Clone(s.over), maps.Clone(s.sessions), s.seal
 	s.mu.RUnlock()
 	switch {
 	case now == nil:
@@ -66,6 +66,9 @@ func (s *store) rekey(ctx context.Context, with *seal) error {
 			return fmt.Errorf("connection %s: %w", name, err)
 		}
 		next[name] = again
+		if sessions[name], err = s.resealed(name, sessions[name], with); err != nil {
+			return fmt.Errorf("connection %s: a session of it: %w", name, err)
+		}
 	}
 	err := s.db.Write(ctx, func(tx *sqldb.Tx) error {
 		for _, name := range slices.Sorted(maps.Keys(next)) {
@@ -74,9 +77,17 @@ func (s *store) rekey(ctx context.Context, with *seal) error {
 					return err
 				}
 			}
+			if err := dropSessions(ctx, tx, name); err != nil {
+				return err
+			}
+			for _, of := range sessions[name] {
+				if err := putSession(ctx, tx, name, of); err != nil {
+					return err
+				}
+			}
 		}
 		for name := range over { // their rows open with no key any more
-			if err := drop(ctx, tx, name); err != nil {
+			if err := errors.Join(drop(ctx, tx, name), dropSessions(ctx, tx, name)); err != nil {
 				return err
 			}
 		}
@@ -91,6 +102,9 @@ func (s *store) rekey(ctx context.Context, with *seal) error {
 	for name, c := range rows {
 		if s.rows[name] == c { // not revoked meanwhile
 			s.rows[name] = next[name]
+			if len(sessions[name]) > 0 {
+				s.sessions[name] = sessions[name]
+			}
 		}
 	}
 	return nil

@@ -73,10 +73,18 @@ type store struct {
 	rows map[string]*connection
 	over map[string]*connection // revoked, and not deleted yet
 	seal *seal                  // the newest; nil after close
+	// What hosts handed back, by connection and reference. The maps inside do not
+	// change; a connection's number in changes goes up with each that takes the
+	// place of another.
+	sessions map[string]map[string]*session
+	changes  map[string]uint64
 }
 
 func openStore(ctx context.Context, c Config) (*store, error) {
-	s := &store{db: c.DB, agent: c.Agent, rows: make(map[string]*connection), over: make(map[string]*connection)}
+	s := &store{
+		db: c.DB, agent: c.Agent, rows: make(map[string]*connection), over: make(map[string]*connection),
+		sessions: make(map[string]map[string]*session), changes: make(map[string]uint64),
+	}
 	seals, err := newSeals(c.Keys)
 	if err != nil {
 		return nil, err
@@ -89,7 +97,10 @@ func openStore(ctx context.Context, c Config) (*store, error) {
 	if err := c.DB.Migrate(ctx, "vault_version", migrations); err != nil {
 		return nil, err
 	}
-	return s, s.load(ctx, seals)
+	if err := s.load(ctx, seals); err != nil {
+		return nil, err
+	}
+	return s, s.loadSessions(ctx, seals)
 }
 
 // newSeals makes a seal of each key, and wipes all keys.
@@ -289,7 +300,16 @@ func (s *store) change(ctx context.Context, name string, next func(old *connecti
 	if err != nil {
 		return err
 	}
-	if err := s.db.Write(ctx, func(tx *sqldb.Tx) error { return put(ctx, tx, c) }); err != nil {
+	another := old == nil || old.Life != c.Life
+	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if another { // what was handed back was for the one before
+			if err := dropSessions(ctx, tx, name); err != nil {
+				return err
+			}
+		}
+		return put(ctx, tx, c)
+	})
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -298,6 +318,9 @@ func (s *store) change(ctx context.Context, name string, next func(old *connecti
 		return ErrNotConnected
 	}
 	s.rows[name] = c
+	if another {
+		s.forget(name)
+	}
 	delete(s.over, name)
 	return nil
 }
@@ -339,7 +362,16 @@ func (s *store) end(name string) *connection {
 	}
 	delete(s.rows, name)
 	s.over[name] = c
+	s.forget(name)
 	return c
+}
+
+// forget lets go of what hosts handed back. The caller holds mu.
+func (s *store) forget(name string) {
+	if s.sessions[name] != nil {
+		delete(s.sessions, name)
+		s.changes[name]++
+	}
 }
 
 // delete deletes, durably and in one transaction, the rows of connections that
@@ -350,7 +382,7 @@ func (s *store) delete(ctx context.Context, ended []*connection) error {
 	gone := slices.DeleteFunc(slices.Clone(ended), func(c *connection) bool { return s.isReplaced(c) })
 	err := s.db.Write(ctx, func(tx *sqldb.Tx) error {
 		for _, c := range gone {
-			if err := drop(ctx, tx, c.name); err != nil {
+			if err := errors.Join(drop(ctx, tx, c.name), dropSessions(ctx, tx, c.name)); err != nil {
 				return err
 			}
 		}
@@ -383,5 +415,6 @@ func (s *store) close() error {
 	s.seal = nil
 	clear(s.rows)
 	clear(s.over)
+	clear(s.sessions)
 	return nil
 }

@@ -26,12 +26,12 @@ type watchedBody struct {
 }
 
 // watched is the body of u.q, looked at on its way.
-func (u *use) watched(m media) io.ReadCloser {
+func (u *use) watched(m media, body io.ReadCloser) *watchedBody {
 	size := 16 << 10
 	if n := u.q.ContentLength; n >= 0 && n < int64(size) {
 		size = max(int(n)+1, 512)
 	}
-	w := &watchedBody{u: u, src: u.q.Body, scan: u.st.references.Scan(), buffer: make([]byte, size+u.st.references.MaxLen())}
+	w := &watchedBody{u: u, src: body, scan: u.st.references.Scan(), buffer: make([]byte, size+u.st.references.MaxLen())}
 	if u.plan != nil && u.plan.site.bound.Require {
 		w.watch = u.watch(m)
 	}

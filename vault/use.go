@@ -33,6 +33,7 @@ type use struct {
 	st     *state
 	plan   *Plan // nil on a host without a connection
 	q      *http.Request
+	host   string // of the request
 	lease  *Lease
 	values values
 	signed []func() error // sign again what the agent signed
@@ -67,9 +68,9 @@ func (v *Vault) Use(ctx context.Context, g *gate.Grant, p *Plan, q *http.Request
 	if !granted(g, q) {
 		return nil, denied("not-granted", "the request is not the one that was granted", "report this; nothing was let through")
 	}
-	u := &use{v: v, ctx: ctx, st: st, q: q, lease: &Lease{}, values: values{}}
-	defer u.values.wipe()
 	r := g.Request()
+	u := &use{v: v, ctx: ctx, st: st, q: q, host: r.Host, lease: &Lease{host: r.Host}, values: values{}}
+	defer u.values.wipe()
 	s := st.site(r.Host, r.Port)
 	if changed(p, s) {
 		return nil, denied("policy-changed", "the agent's connections changed while this was decided", "send it again")
@@ -81,7 +82,7 @@ func (v *Vault) Use(ctx context.Context, g *gate.Grant, p *Plan, q *http.Request
 		}
 		plan := *p
 		plan.site = s
-		u.plan = &plan
+		u.plan, u.lease.site = &plan, s
 	}
 	if err := u.run(cut); err != nil {
 		u.lease.Done()
@@ -151,7 +152,7 @@ func (u *use) run(cut func()) error {
 			}
 		}
 	}
-	for _, fill := range []func() error{u.fillHeaders, u.fillQuery, u.fillPath, u.body} {
+	for _, fill := range []func() error{u.fillHeaders, u.fillQuery, u.fillPath, u.fillHanded, u.body} {
 		if err := fill(); err != nil {
 			return err
 		}

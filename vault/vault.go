@@ -99,6 +99,9 @@ type bound struct {
 	*connector.Binding
 	refs  map[string]string // reference by name of the Secret
 	sites []*site           // its Hosts, made ready
+	// sessions is how the references to what its hosts hand back begin; "" if
+	// they hand back nothing.
+	sessions string
 }
 
 // Open opens the vault of an agent, and its tables in the database. Until Bind
@@ -154,6 +157,16 @@ func (v *Vault) bind(bindings []*connector.Binding) error {
 		}
 		if err := b.prepare(); err != nil {
 			return err
+		}
+		if b.handsBack() {
+			var err error
+			if b.sessions, err = sessionsPrefix(v.config.Ref, binding.Name); err != nil {
+				return fmt.Errorf("connection %s: %w", binding.Name, err)
+			}
+			for _, form := range encodings(b.sessions) {
+				patterns = append(patterns, form)
+				st.owners = append(st.owners, owner{bound: b})
+			}
 		}
 		kept[binding.Name] = true
 		st.bound = append(st.bound, b)

@@ -32,6 +32,8 @@ import (
 type world struct {
 	t        testing.TB
 	vault    *vault.Vault
+	db       *sqldb.DB
+	keys     []byte // the first byte of each key of the vault, by version
 	gate     *gate.Gate
 	log      *audit.Log
 	alerts   *alerts
@@ -88,16 +90,8 @@ func newWorld(t testing.TB, connections ...string) *world {
 	w.send = &http.Transport{DisableCompression: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", w.host.Listener.Addr().String())
 	}}
-	w.vault, err = vault.Open(t.Context(), vault.Config{
-		DB: db, Agent: "support", Keys: []vault.Key{{Version: 1, Bytes: key(3)}}, Ref: key(4), Log: w.log, Alerts: w.alerts,
-		Transport: w.send, Now: func() time.Time { return w.now() },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.vault.Bind(w.bindings); err != nil {
-		t.Fatal(err)
-	}
+	w.db, w.keys = db, []byte{3}
+	w.openVault()
 	rules := []policy.Rule{{Host: "other.example", WebSocket: true}}
 	for _, b := range w.bindings {
 		rules = append(rules, b.Rules...)
@@ -115,6 +109,38 @@ func newWorld(t testing.TB, connections ...string) *world {
 		}
 	})
 	return w
+}
+
+func (w *world) openVault() {
+	w.t.Helper()
+	var err error
+	w.vault, err = vault.Open(w.t.Context(), vault.Config{
+		DB: w.db, Agent: "support", Keys: w.ring(), Ref: key(4), Log: w.log, Alerts: w.alerts,
+		Transport: w.send, Now: func() time.Time { return w.now() },
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.vault.Bind(w.bindings); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) ring() []vault.Key {
+	var keys []vault.Key
+	for i, b := range w.keys {
+		keys = append(keys, vault.Key{Version: i + 1, Bytes: key(b)})
+	}
+	return keys
+}
+
+// reopen is a restart of the worker.
+func (w *world) reopen() {
+	w.t.Helper()
+	if err := w.vault.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.openVault()
 }
 
 func (w *world) bind(connections []string) {

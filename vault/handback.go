@@ -1,0 +1,242 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"ambit"
+	"ambit/internal/scrub"
+)
+
+// maxHandback is how long an answer in JSON may be that could hand back a token,
+// in bytes.
+const maxHandback = 4 << 20
+
+// handback is what one answer hands back.
+type handback struct {
+	l      *Lease
+	c      *connection
+	resp   *http.Response
+	host   string
+	kept   map[string]handed // by reference
+	over   []setCookie
+	tokens []field  // of the body, in order
+	refs   []string // in the place of tokens
+	body   []byte   // nil if it was not read
+}
+
+// takeOver keeps what an answer hands back as a credential, and puts references
+// in its place. It returns the body to be read in place of src. The error is a
+// *ambit.DenyError, or says how the answer broke off.
+func (l *Lease) takeOver(resp *http.Response, src io.Reader) (io.Reader, error) {
+	s := l.site
+	if s.session == nil {
+		if s.strip["Cookie"] {
+			delete(resp.Header, "Set-Cookie") // it is taken out of requests, too
+		}
+		return src, nil
+	}
+	c := l.vault.connected(s.bound)
+	if c == nil {
+		return src, nil // the connection ended: reading the body says so
+	}
+	h := &handback{l: l, c: c, resp: resp, host: l.host, kept: make(map[string]handed)}
+	defer h.wipe()
+	if err := h.cookies(); err != nil {
+		return nil, err
+	}
+	src, err := h.read(src)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.keep(); err != nil {
+		return nil, err
+	}
+	if len(h.tokens) == 0 {
+		return src, nil
+	}
+	return h.written(), nil
+}
+
+func (h *handback) wipe() {
+	for _, k := range h.kept {
+		clear(k.Value)
+	}
+}
+
+// add takes a value over. It returns the reference.
+func (h *handback) add(k handed) (string, error) {
+	k.Life, k.Host = h.c.Life, h.host
+	ref, err := h.l.vault.refOf(h.l.bound, &k)
+	if err != nil {
+		clear(k.Value)
+		return "", err
+	}
+	if old, twice := h.kept[ref]; twice {
+		clear(old.Value)
+	}
+	h.kept[ref] = k
+	return ref, nil
+}
+
+// cookies takes over the cookies of the answer. Values that are too short for a
+// credential stay as they are.
+func (h *handback) cookies() error {
+	fields := h.resp.Header["Set-Cookie"]
+	if len(fields) == 0 {
+		return nil
+	}
+	fields = slices.Clone(fields)
+	for i, text := range fields {
+		c := h.l.vault.parseSetCookie(text)
+		if !h.l.site.session.keepsCookie(c.name) {
+			continue
+		}
+		if c.over {
+			h.over = append(h.over, c)
+		}
+		if len(c.value) < scrub.MinLen {
+			continue
+		}
+		if c.over { // whatever it says, it is not worth keeping
+			fields[i] = c.write("")
+			continue
+		}
+		ref, err := h.add(handed{Domain: c.domain, Cookie: c.name, Value: []byte(c.value)})
+		if err != nil {
+			return h.refuse(err)
+		}
+		fields[i] = c.write(ref)
+	}
+	h.resp.Header["Set-Cookie"] = fields
+	return nil
+}
+
+// read reads a body in JSON, and finds the tokens in it.
+func (h *handback) read(src io.Reader) (io.Reader, error) {
+	pointers := h.l.site.session.answers
+	if m, err := mediaOf(h.resp.Header); src == nil || len(pointers) == 0 || err != nil || m.kind != jsonBody || h.resp.StatusCode == http.StatusPartialContent {
+		return src, nil
+	}
+	var err error
+	if h.body, err = io.ReadAll(io.LimitReader(src, maxHandback+1)); err != nil {
+		return nil, errors.Join(errors.New("the answer broke off"), err)
+	}
+	if len(h.body) > maxHandback {
+		return nil, denied("answer-opaque", "the answer is longer than 4 MiB, and it would have to be looked at whole for tokens that the host hands back",
+			"ask for it in smaller pages; or let the connector's answers name nothing, if no token comes back in JSON")
+	}
+	fields, err := jsonFields(h.body)
+	if err != nil && json.Valid(h.body) {
+		return nil, denied("answer-opaque", "the answer is JSON that is too deep to be looked at for tokens that the host hands back", "ask the host for something simpler")
+	}
+	for _, f := range fields {
+		if !f.text || len(f.value) < scrub.MinLen || !slices.Contains(pointers, f.pointer) {
+			continue
+		}
+		ref, err := h.add(handed{Value: []byte(f.value)})
+		if err != nil {
+			return nil, h.refuse(err)
+		}
+		h.tokens, h.refs = append(h.tokens, f), append(h.refs, ref)
+	}
+	return bytes.NewReader(h.body), nil
+}
+
+// written is the body with references in it.
+func (h *handback) written() io.Reader {
+	out := make([]byte, 0, len(h.body)+64*len(h.tokens))
+	from := 0
+	for i, f := range h.tokens {
+		out = append(out, h.body[from:f.start]...)
+		out, from = appendJSON(out, []byte(h.refs[i])), f.end
+	}
+	out = append(out, h.body[from:]...)
+	clear(h.body)
+	header := h.resp.Header
+	for _, name := range []string{"Content-Md5", "Digest", "Content-Digest", "Repr-Digest", "Etag"} { // of other bytes
+		delete(header, name)
+	}
+	if h.resp.ContentLength >= 0 {
+		h.resp.ContentLength = int64(len(out))
+		header["Content-Length"] = []string{strconv.Itoa(len(out))}
+	}
+	return bytes.NewReader(out)
+}
+
+// keep stores what is new, durably, before the agent has the references, and
+// has it looked for in this answer and those that follow.
+func (h *handback) keep() error {
+	v, b := h.l.vault, h.l.bound
+	ctx := context.WithoutCancel(h.resp.Request.Context())
+	for _, c := range h.over {
+		err := v.store.forgetSessions(ctx, h.c, func(k *handed) bool {
+			return k.Cookie == c.name && c.name != "" && k.Host == h.host && k.Domain == c.domain
+		})
+		if err != nil {
+			return h.refuse(err)
+		}
+	}
+	if len(h.kept) == 0 {
+		return nil
+	}
+	fresh, err := v.store.keepSessions(ctx, h.c, maps.Clone(h.kept), v.now())
+	if err != nil {
+		return h.refuse(err)
+	}
+	if len(fresh) == 0 {
+		return nil
+	}
+	v.config.Log.Record(ambit.Event{Kind: ambit.KindVaultSession, Agent: v.config.Agent, Connection: b.Name, Host: h.host, Detail: "kept, and the agent has references: " + names(fresh)})
+	s, err := v.scrubberOf(b, h.c)
+	if err != nil {
+		return h.refuse(err)
+	}
+	v.leases.release(h.l.scrub)
+	h.l.scrub = s
+	return nil
+}
+
+// names says for people what was handed back.
+func names(all []*session) string {
+	var words []string
+	for _, s := range all {
+		if s.Cookie == "" {
+			words = append(words, "a token")
+			continue
+		}
+		words = append(words, "the cookie "+quote(s.Cookie))
+	}
+	slices.Sort(words)
+	return some(words)
+}
+
+// refuse is the refusal of an answer whose credentials cannot be kept.
+func (h *handback) refuse(err error) error {
+	if errors.Is(err, errSession) {
+		return denied("revoked", errRevoked.Error(), "ask a person whether the account is to be connected again")
+	}
+	return denied("session-not-kept", "the host handed back a credential, which could not be stored: "+err.Error(), "send it again; see that the disk is not full")
+}
+
+// handedAt returns what a field of a body stands for, if its value is the
+// reference to something that a host handed back. One that is over is empty.
+func (u *use) handedAt(f field) (*session, bool, *ambit.Reason) {
+	if u.plan == nil || u.plan.site.session == nil || !f.text || !strings.HasPrefix(f.value, u.plan.site.bound.sessions) {
+		return nil, false, nil
+	}
+	if u.v.connected(u.plan.site.bound) == nil {
+		reason := u.v.notConnected(u.plan.site.bound)
+		return nil, true, &reason
+	}
+	found, reason := u.v.lookUp(u.plan, u.host, f.value, "the field "+quote(f.name)+" of the body")
+	return found, true, reason
+}
