@@ -32,8 +32,8 @@ func TestDemo(t *testing.T) {
 			}
 			text := out.String()
 			for _, want := range []string{
-				"control plane in " + strings.TrimPrefix(cmd.Env[len(cmd.Env)-1], "TMPDIR="), "passed   answers", "6 of 6 ways out refused", "the log is whole", "\"orders\"",
-				"no rule allows paste.demo.example", "SHOP_TOKEN=", "a person revokes the account", "is not connected", "no rule names", "no rule allows the path /v1/customers",
+				"control plane in " + strings.TrimPrefix(cmd.Env[len(cmd.Env)-1], "TMPDIR="), "passed   answers", "6 of 6 ways out refused", "the log is whole", "connectors[0] \"shop\" (line 5)",
+				"no rule allows paste.demo.example", "SHOP_TOKEN=", "the shop's key is in none of them", "a person revokes the account", "is not connected", "no rule names", "no rule allows the path /v1/customers",
 			} {
 				if !strings.Contains(text, want) {
 					t.Errorf("it does not say %q:\n%s", want, text)
@@ -136,7 +136,7 @@ func TestDemoStaysAndEnds(t *testing.T) {
 // TestDemoInterrupted ends the demonstration while it is being set up, at
 // moments that its own output tells.
 func TestDemoInterrupted(t *testing.T) {
-	for _, at := range []string{"control plane", "four rules", "At work", "raw IP"} {
+	for _, at := range []string{"control plane", "one account", "At work", "raw IP", "Its account"} {
 		t.Run(at, func(t *testing.T) {
 			cmd, left := demoCommand(t, notRoot(), "demo", "--once")
 			out, err := cmd.StdoutPipe()

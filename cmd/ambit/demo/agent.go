@@ -153,7 +153,7 @@ func (a *obeyer) obey(ctx context.Context, line string) error {
 		}
 		did = resolve(ctx, hex.EncodeToString(data[:min(14, len(data))])+"."+words[3])
 	case line == showKeys:
-		did.Got = keyEnv + "=" + a.key
+		did.Got = strings.Join(os.Environ(), "\n")
 	case len(words) == 2 && words[0] == "READ":
 		did = read(ctx, words[1])
 	default:
