@@ -208,14 +208,15 @@ func (l *Lease) Answer(resp *http.Response) error {
 	if src, err = l.takeOver(resp, src); err != nil {
 		return err
 	}
-	l.scrub.Header(resp.Header)
+	l.echoed.Add(int64(l.scrub.Header(resp.Header)))
 	if resp.Body == nil || resp.Body == http.NoBody {
 		return nil
 	}
 	if src == nil {
 		src = resp.Body
 	}
-	body := &answerBody{l: l, resp: resp, src: resp.Body, r: l.scrub.Stream().Reader(src)}
+	stream := l.scrub.Stream()
+	body := &answerBody{l: l, resp: resp, src: resp.Body, stream: stream, r: stream.Reader(src)}
 	if w, ok := resp.Body.(io.Writer); ok {
 		resp.Body = &upgradedBody{body, w}
 		return nil
@@ -276,6 +277,9 @@ type answerBody struct {
 	resp *http.Response
 	src  io.Closer
 	r    io.Reader
+
+	stream *scrub.Stream
+	echoed int // of what stream found, what the lease knows
 }
 
 // Read implements io.Reader.
@@ -286,7 +290,11 @@ func (b *answerBody) Read(p []byte) (int, error) {
 		return 0, errRevoked
 	}
 	if errors.Is(err, io.EOF) {
-		b.l.scrub.Header(b.resp.Trailer)
+		b.l.echoed.Add(int64(b.l.scrub.Header(b.resp.Trailer)))
+	}
+	if found := b.stream.Found(); found > b.echoed {
+		b.l.echoed.Add(int64(found - b.echoed))
+		b.echoed = found
 	}
 	return n, err
 }

@@ -433,6 +433,9 @@ func TestK3Echo(t *testing.T) {
 			t.Errorf("%s: %v", coding, r.denied)
 		}
 	}
+	if !w.alerts.raised("credential-echoed github") {
+		t.Error("nobody was told that the host sends the credential back")
+	}
 }
 
 // signed is a request that an AWS SDK signed with the references.

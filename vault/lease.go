@@ -2,6 +2,7 @@ package vault
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -81,6 +82,8 @@ type Lease struct {
 	vault   *Vault
 	site    *site  // of the request; nil on a host without a connection
 	host    string // of the request
+	event   uint64 // of the request in the log
+	echoed  atomic.Int64
 	remove  func()
 	over    atomic.Bool // the connection ended
 	watches bool        // something may be refused later
@@ -115,6 +118,10 @@ func (l *Lease) Done() {
 		}
 		if l.scrub != nil {
 			l.vault.leases.release(l.scrub)
+		}
+		if n := l.echoed.Load(); n > 0 {
+			l.vault.config.Alerts.Raise(ambit.Low, "credential-echoed "+l.bound.Name,
+				fmt.Sprintf("%s: %s sent back the credential, or one that it handed back before, in %d places of an answer; the agent got it crossed out", l.bound.Name, l.host, n), l.event)
 		}
 	})
 }

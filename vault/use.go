@@ -69,7 +69,7 @@ func (v *Vault) Use(ctx context.Context, g *gate.Grant, p *Plan, q *http.Request
 		return nil, denied("not-granted", "the request is not the one that was granted", "report this; nothing was let through")
 	}
 	r := g.Request()
-	u := &use{v: v, ctx: ctx, st: st, q: q, host: r.Host, lease: &Lease{host: r.Host}, values: values{}}
+	u := &use{v: v, ctx: ctx, st: st, q: q, host: r.Host, lease: &Lease{host: r.Host, event: g.Event()}, values: values{}}
 	defer u.values.wipe()
 	s := st.site(r.Host, r.Port)
 	if changed(p, s) {
