@@ -34,6 +34,10 @@ func TestReadme(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "support.yaml"), []byte(yaml[0]), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	const token = "ghp_REALrealREALrealREALrealREAL00aaaa"
+	if err := os.WriteFile(filepath.Join(dir, "token.txt"), []byte(token+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	sh := blocks(readme, "sh")
 	if len(sh) != 2 {
 		t.Fatalf("the README has %d blocks of commands, want 2: to start, and an agent of your own", len(sh))
@@ -56,7 +60,10 @@ func TestReadme(t *testing.T) {
 			t.Errorf("the README quotes %s, which did not come:\n%s", field, out)
 		}
 	}
-	for _, want := range []string{"no rule allows paste.example", "is whole"} {
+	if strings.Contains(out, token) {
+		t.Errorf("a command shows the token:\n%s", out)
+	}
+	for _, want := range []string{"no rule allows paste.example", "is whole", "github of support is connected", "\nghp_"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the commands do not say %q:\n%s", want, out)
 		}
