@@ -55,7 +55,18 @@ func (a *app) credential(ctx context.Context, way api.Way, o connecting) (values
 	default:
 		err = a.readFields("-", missing, needed, values)
 	}
-	return values, err
+	if err != nil {
+		return values, err
+	}
+	for _, f := range way.Fields {
+		if len(values[f.Name]) > 0 {
+			continue
+		}
+		if delete(values, f.Name); !f.Optional {
+			return values, fmt.Errorf("%s (%s) is empty: nothing was connected", f.Title, f.Name)
+		}
+	}
+	return values, nil
 }
 
 func fieldNames(fields []api.Field) string {
