@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -61,36 +62,78 @@ func errands() []errand {
 	}
 }
 
-func TestDirect(t *testing.T) {
+// TestSDKs: ordinary programs do their work through the packages of the services,
+// with the variables that the vault places in the computer and nothing else.
+// The services see the accounts' own credentials, and the computer never does.
+func TestSDKs(t *testing.T) {
+	inUsr(t, "node", "nodejs")
+	h := newHome(t)
 	s := newServices(t)
-	dir := t.TempDir()
-	b, err := sdkProgram()
-	if err != nil {
-		t.Fatal(err)
+	h.deploy(manifest("a", "", "connectors:\n", s.connection("anthropic", ""), s.connection("github", "    pin: {owner: acme, repo: shop}\n"), s.connection("openai", ""),
+		s.connection("s3", "    pin: {region: eu-central-1, bucket: acme-data}\n"), s.connection("slack", "    pin: {channel: C0123456789}\n"), s.connection("stripe", "")))
+	plantSDKs(h, "a")
+	if r := h.sh("a", "/workspace/sdk -port "+strconv.Itoa(s.port)+" anthropic"); r.code == 0 || !strings.Contains(r.stderr, "ambit connect a anthropic") {
+		t.Errorf("before the account is connected: %+v", r)
 	}
-	os.MkdirAll("/workspace/npm", 0o755)
-	os.WriteFile("/workspace/sdk", b, 0o755)
-	os.WriteFile("/workspace/ca.pem", []byte(s.ca), 0o644)
-	hosts := ""
-	for _, srv := range s.servers {
-		for _, h := range srv.Hosts {
-			hosts += s.addr.String() + " " + h + "\n"
-		}
+	for _, name := range []string{"anthropic", "github", "openai", "s3", "slack", "stripe"} {
+		s.connect(h, "a", name)
 	}
-	os.WriteFile(dir+"/hosts", []byte(hosts), 0o644)
-	for _, p := range errands() {
-		t.Run(p.name, func(t *testing.T) {
-			cmd := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", "mount --bind "+dir+"/hosts /etc/hosts && "+p.run(s.port))
-			v := s.values
-			cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "SSL_CERT_FILE=/workspace/ca.pem", "NODE_EXTRA_CA_CERTS=/workspace/ca.pem",
-				"ANTHROPIC_API_KEY=" + v["anthropic"]["key"], "GITHUB_TOKEN=" + v["github"]["token"], "OPENAI_API_KEY=" + v["openai"]["key"],
-				"AWS_ACCESS_KEY_ID=" + v["s3"]["access_key_id"], "AWS_SECRET_ACCESS_KEY=" + v["s3"]["secret_access_key"], "AWS_REGION=eu-central-1",
-				"SLACK_BOT_TOKEN=" + v["slack"]["token"], "STRIPE_API_KEY=" + v["stripe"]["key"], "STRIPE_SECRET_KEY=" + v["stripe"]["key"]}
-			out, err := cmd.Output()
-			if d := cmp.Diff(p.want, string(out)); d != "" || err != nil {
-				t.Errorf("%v\n%s\n%s", err, d, out)
+	for _, e := range errands() {
+		t.Run(e.name, func(t *testing.T) {
+			before := s.servers[e.connector].Accepted()
+			r := h.sh("a", e.run(s.port))
+			if d := cmp.Diff(e.want, r.stdout); d != "" || r.code != 0 {
+				t.Errorf("exit code %d\n%s\n%s", r.code, d, r.stderr)
+			}
+			if s.servers[e.connector].Accepted() == before {
+				t.Error("the service accepted nothing")
 			}
 		})
 	}
-	t.Log(s.objects.framed, s.objects.signed, s.objects.urls)
+	if o := s.objects; o.signed == 0 || o.framed == 0 || o.urls == 0 {
+		t.Errorf("bodies with a signed hash: %d, in chunks: %d, signed URLs: %d; each is to be tried", o.signed, o.framed, o.urls)
+	}
+	inside := h.sh("a", "env; cat /proc/[0-9]*/environ; cat /home/agent/.netrc; tar cf - /home/agent /workspace /tmp /run /etc /ambit 2>/dev/null").stdout
+	for _, variable := range []string{"ANTHROPIC_API_KEY=sk-ant-", "GITHUB_TOKEN=", "OPENAI_API_KEY=sk-", "AWS_SECRET_ACCESS_KEY=", "SLACK_BOT_TOKEN=xoxb-", "STRIPE_API_KEY=", "machine github.com"} {
+		if !strings.Contains(inside, variable) {
+			t.Errorf("there is no %q in the computer", variable)
+		}
+	}
+	for _, form := range s.secrets() {
+		if strings.Contains(inside, form) {
+			t.Errorf("%q is in the computer", form)
+		}
+	}
+}
+
+// plantSDKs puts the programs of folder sdk into an agent's workspace.
+func plantSDKs(h *home, agent string) {
+	h.t.Helper()
+	program, err := sdkProgram()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	put := func(content []byte, line string) {
+		h.t.Helper()
+		if r, err := h.tryWith(content, "exec", agent, "--", "sh", "-ec", line); err != nil {
+			h.t.Fatalf("%s: %v\n%s%s", line, err, r.stdout, r.stderr)
+		}
+	}
+	put(program, "cat >/workspace/sdk && chmod +x /workspace/sdk")
+	archives, err := filepath.Glob("sdk/npm/*.tgz")
+	if err != nil || len(archives) == 0 {
+		h.t.Fatalf("the packages for Node.js: %v %v", archives, err)
+	}
+	for _, path := range append(archives, "sdk/npm/use.js") {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		name, _, isPackage := strings.Cut(filepath.Base(path), "-")
+		if !isPackage {
+			put(b, "cat >/workspace/npm/"+name)
+			continue
+		}
+		put(b, "mkdir -p /workspace/npm/node_modules/"+name+" && tar xz --strip-components=1 -C /workspace/npm/node_modules/"+name)
+	}
 }
