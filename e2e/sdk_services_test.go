@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
@@ -35,12 +36,14 @@ type services struct {
 	servers map[string]*standin.Server
 	values  map[string]standin.Credentials // of the accounts, by connector
 	objects *bucket
+	came    *tape // every request that reached a service
 }
 
 // accounts are real credentials: what nobody but the services may ever see.
 func accounts() map[string]standin.Credentials {
 	return map[string]standin.Credentials{
 		"anthropic": {"key": "sk-ant-api03-realRealReal0123456789realRealReal"},
+		"bearer":    {"token": "realRealRealBearer/0123456789+realRealReal="},
 		"github":    {"token": "ghp_realRealReal0123456789realRealReal0z"},
 		"openai":    {"key": "sk-proj-realRealReal0123456789realRealReal"},
 		"s3":        {"access_key_id": "AKIAREALREALREAL0000", "secret_access_key": "real/Secret+Access/Key0123456789realReal"},
@@ -53,9 +56,9 @@ func accounts() map[string]standin.Credentials {
 // the tests may bind it, as root may.
 func newServices(t *testing.T) *services {
 	t.Helper()
-	s := &services{addr: net.IPv4(127, 0, 0, 1), servers: map[string]*standin.Server{}, values: accounts(), objects: newBucket()}
+	s := &services{addr: net.IPv4(127, 0, 0, 1), servers: map[string]*standin.Server{}, values: accounts(), objects: newBucket(), came: &tape{}}
 	play := map[string]http.Handler{
-		"anthropic": playAnthropic(), "github": playGitHub(t), "openai": playOpenAI(), "s3": s.objects, "slack": playSlack(), "stripe": playStripe(),
+		"anthropic": playAnthropic(), "bearer": playBearer(), "github": playGitHub(t), "openai": playOpenAI(), "s3": s.objects, "slack": playSlack(), "stripe": playStripe(),
 	}
 	routes := http.NewServeMux()
 	var names []string
@@ -67,7 +70,7 @@ func newServices(t *testing.T) *services {
 		server := service.New(s.values[service.Name], time.Now)
 		s.servers[service.Name] = server
 		for _, host := range service.Hosts {
-			routes.Handle(host+"/", guarded(server, player))
+			routes.Handle(host+"/", s.came.notes(guarded(server, player)))
 			names = append(names, host)
 		}
 	}
@@ -246,6 +249,43 @@ func playSlack() http.Handler {
 		}
 		say(w, http.StatusOK, `{"ok":true,"messages":[%s]}`, strings.Join(list, ","))
 	})
+	return mux
+}
+
+// playBearer hands its caller's credential back where the stand-in's echo does
+// not, and has an answer that does not end by itself.
+func playBearer() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /split", func(w http.ResponseWriter, r *http.Request) {
+		for _, c := range r.Header.Get("Authorization") {
+			_, _ = io.WriteString(w, string(c))
+			_ = http.NewResponseController(w).Flush()
+		}
+		_, _ = io.WriteString(w, " was split")
+	})
+	mux.HandleFunc("GET /packed", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip") // nobody asked for it
+		z := gzip.NewWriter(w)
+		_, _ = io.WriteString(z, r.Header.Get("Authorization")+" was packed")
+		_ = z.Close()
+	})
+	mux.HandleFunc("GET /stream", func(w http.ResponseWriter, r *http.Request) {
+		tick, limit := time.NewTicker(20*time.Millisecond), time.After(time.Minute)
+		defer tick.Stop()
+		for {
+			if _, err := io.WriteString(w, "more\n"); err != nil || http.NewResponseController(w).Flush() != nil {
+				return
+			}
+			select {
+			case <-r.Context().Done():
+				return
+			case <-limit: // a test that failed must end, too
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, `{"hello":"you"}`) })
 	return mux
 }
 

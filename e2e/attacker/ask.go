@@ -23,6 +23,7 @@ import (
 type question struct {
 	connect, dial, gate, sni, host, path, then, method, upgrade string
 	plain                                                       bool
+	fields                                                      []string
 }
 
 // each asks every question of standard input, a JSON array of arguments a line.
@@ -54,6 +55,10 @@ func ask(args []string) error {
 	f.StringVar(&q.then, "then", "", "Host header of a second request on the same connection")
 	f.StringVar(&q.method, "method", "GET", "request method")
 	f.StringVar(&q.upgrade, "upgrade", "", "protocol to upgrade to")
+	f.Func("field", "header field of every request, as NAME: VALUE with variables; may be given again", func(s string) error {
+		q.fields = append(q.fields, os.ExpandEnv(s)+"\r\n")
+		return nil
+	})
 	f.BoolVar(&q.plain, "plain", false, "without TLS")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -116,9 +121,9 @@ func (q *question) open() (net.Conn, error) {
 }
 
 func (q *question) send(c net.Conn, r *bufio.Reader, name, host string) {
-	more := ""
+	more := strings.Join(q.fields, "")
 	if q.upgrade != "" {
-		more = "Connection: Upgrade\r\nUpgrade: " + q.upgrade + "\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+		more += "Connection: Upgrade\r\nUpgrade: " + q.upgrade + "\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	}
 	if _, err := fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", q.method, q.path, host, more); err != nil {
 		say(name, false, err.Error())
