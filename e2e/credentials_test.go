@@ -407,8 +407,8 @@ func n1Names(t *testing.T, c *trusted) {
 }
 
 // h2HopByHop declares the credential's field, and others, to be for the next hop
-// only. What the gate fills is not to be lost by it, what it refuses not to be
-// kept, and no reference leaves.
+// only. They are taken out before anything is judged, so that either the real
+// credential leaves or none, and never a reference.
 func h2HopByHop(t *testing.T, c *trusted) {
 	bearer := "bearer.example.com:" + strconv.Itoa(c.port)
 	ask := func(fields ...string) (attempt, []string) {

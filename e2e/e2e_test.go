@@ -74,6 +74,8 @@ type home struct {
 	wrap []string // what starts serve, "" for itself
 	cmd  *exec.Cmd
 	logs *lockedBuffer
+	// heard has all that commands said, if it is not nil.
+	heard *lockedBuffer
 }
 
 type lockedBuffer struct {
@@ -277,6 +279,9 @@ func (h *home) tryWith(stdin []byte, args ...string) (result, error) {
 	var out, errOut bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &out, &errOut
 	err := cmd.Run()
+	if h.heard != nil {
+		_, _ = fmt.Fprintf(h.heard, "%s%s", &out, &errOut)
+	}
 	return result{cmd.ProcessState.ExitCode(), out.String(), errOut.String()}, err
 }
 

@@ -131,18 +131,25 @@ func TestRotationCutShort(t *testing.T) {
 // memory or the environment of the process that has the root key.
 func TestK6TheControlPlanesMemory(t *testing.T) {
 	h := newHome(t)
-	proc := "/proc/" + strconv.Itoa(h.cmd.Process.Pid)
+	h.closed(h.cmd.Process.Pid)
+}
+
+// closed expects of a process that nobody of the same user can read its memory
+// or its environment, and that it leaves no core behind.
+func (h *home) closed(pid int) {
+	h.t.Helper()
+	proc := "/proc/" + strconv.Itoa(pid)
 	for _, file := range []string{"mem", "maps", "environ"} {
 		cmd := exec.Command("dd", "if="+proc+"/"+file, "of=/dev/null", "count=1")
 		if os.Geteuid() == 0 {
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(h.uid), Gid: uint32(h.uid)}}
 		}
 		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "ermission denied") {
-			t.Errorf("%s: %v\n%s", file, err, out)
+			h.t.Errorf("%s of process %d: %v\n%s", file, pid, err, out)
 		}
 	}
 	limits, err := os.ReadFile(proc + "/limits")
 	if err != nil || !strings.Contains(strings.Join(strings.Fields(string(limits)), " "), "Max core file size 0 0 bytes") {
-		t.Errorf("core dumps: %v\n%s", err, limits)
+		h.t.Errorf("core dumps of process %d: %v\n%s", pid, err, limits)
 	}
 }

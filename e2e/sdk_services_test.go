@@ -37,6 +37,7 @@ type services struct {
 	values  map[string]standin.Credentials // of the accounts, by connector
 	objects *bucket
 	came    *tape // every request that reached a service
+	desk    *desk // that of oauth2
 }
 
 // accounts are real credentials: what nobody but the services may ever see.
@@ -45,6 +46,7 @@ func accounts() map[string]standin.Credentials {
 		"anthropic": {"key": "sk-ant-api03-realRealReal0123456789realRealReal"},
 		"bearer":    {"token": "realRealRealBearer/0123456789+realRealReal="},
 		"github":    {"token": "ghp_realRealReal0123456789realRealReal0z"},
+		"oauth2":    {"client_id": "ambit-at-oauth", "client_secret": "realRealClientSecret/0123456789+realReal"},
 		"openai":    {"key": "sk-proj-realRealReal0123456789realRealReal"},
 		"s3":        {"access_key_id": "AKIAREALREALREAL0000", "secret_access_key": "real/Secret+Access/Key0123456789realReal"},
 		"slack":     {"token": "xoxb-111111111111-2222222222222-realRealReal0123456789re"},
@@ -63,14 +65,18 @@ func newServices(t *testing.T) *services {
 	routes := http.NewServeMux()
 	var names []string
 	for _, service := range standin.All() {
-		player := play[service.Name]
-		if player == nil {
+		if s.values[service.Name] == nil {
 			continue
 		}
 		server := service.New(s.values[service.Name], time.Now)
 		s.servers[service.Name] = server
+		handler := guarded(server, play[service.Name])
+		if service.Name == "oauth2" {
+			s.desk = &desk{server: server}
+			handler = s.desk
+		}
 		for _, host := range service.Hosts {
-			routes.Handle(host+"/", s.came.notes(guarded(server, player)))
+			routes.Handle(host+"/", s.came.notes(handler))
 			names = append(names, host)
 		}
 	}
@@ -465,9 +471,9 @@ func content(r *http.Request) ([]byte, error) {
 // values that nobody but the services may see, for a search.
 func (s *services) secrets() []string {
 	var all []string
-	for name, have := range s.values {
+	for _, have := range s.values {
 		for field, value := range have {
-			if name != "s3" || field != "access_key_id" { // which is no secret
+			if field != "access_key_id" && field != "client_id" { // which are no secrets
 				all = append(all, standin.Forms(value)...)
 				all = append(all, url.QueryEscape(value))
 			}
