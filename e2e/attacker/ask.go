@@ -198,10 +198,14 @@ func files(paths []string) {
 
 // get makes N requests through the proxy, each with a number of its own in the
 // query, and says of each whether it was answered; with N of 0 it goes on for
-// ever.
+// ever. It sends what is in a variable, if one is named, as Authorization: Bearer.
 func get(args []string) error {
-	if len(args) != 2 {
-		return errors.New("get needs a number and a URL")
+	if len(args) != 2 && len(args) != 3 {
+		return errors.New("get needs a number and a URL, and may have the name of a variable")
+	}
+	token := ""
+	if len(args) == 3 {
+		token = os.Getenv(args[2])
 	}
 	n, err := strconv.Atoi(args[0])
 	if err != nil {
@@ -214,14 +218,21 @@ func get(args []string) error {
 	run := strconv.FormatInt(time.Now().UnixNano(), 36)
 	for i := 0; n == 0 || i < n; i++ {
 		id := run + "-" + strconv.Itoa(i)
-		report(id, getOne(client, args[1]+"?n="+id))
+		report(id, getOne(client, args[1]+"?n="+id, token))
 		time.Sleep(5 * time.Millisecond)
 	}
 	return nil
 }
 
-func getOne(client *http.Client, to string) error {
-	res, err := client.Post(to, "text/plain", nil) // unlike a GET it is never sent again by the client
+func getOne(client *http.Client, to, token string) error {
+	r, err := http.NewRequest(http.MethodPost, to, nil) // unlike a GET it is never sent again by the client
+	if err != nil {
+		return err
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	res, err := client.Do(r)
 	if err != nil {
 		return err
 	}

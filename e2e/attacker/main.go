@@ -11,7 +11,7 @@
 //	attacker raw ADDR                        standard input to ADDR, its answer to standard output
 //	attacker files PATH...                   what can be read
 //	attacker flood KIND                      take all there is of processes, memory, disk, descriptors, connections or output
-//	attacker get N URL                       N requests, one after the other, through the proxy; no N ends
+//	attacker get N URL [VARIABLE]            N requests, one after the other, through the proxy; 0 is without end
 //	attacker dial ADDR                       one connection
 //
 // Trust: it is hostile by design and trusted by nobody. The tests look at what
