@@ -229,11 +229,11 @@ func (h *home) api(method, path string) []byte {
 // TestK6Canary (row K6): known secrets are given to an agent, used, echoed,
 // refused, refreshed, revoked, sealed anew, and in a worker that dies. Then all
 // is searched that Ambit wrote and said. They are nowhere but at the services.
-func TestK6Canary(t *testing.T) {
-	h := makeHome(t, ordinary())
+func TestK6Canary(t *testing.T) { both(t, canaries) }
+
+func canaries(t *testing.T, h *home) {
 	h.heard = &lockedBuffer{}
 	s := newServices(t)
-	h.serve()
 	s.tokensConnector(h)
 	h.deploy(manifest("a", "", "computer:\n  restart: always\n  command: [sh, -c, 'while :; do curl -sSi -H \"Authorization: Bearer $BEARER_TOKEN\" \""+s.at("bearer.example.com", "/v1/things?X-Echo=1")+"\"; sleep 0.3; done']\n",
 		"connectors:\n", s.connection("anthropic", ""), s.connection("bearer", "    hosts: [bearer.example.com]\n"), s.connection("github", "    pin: {owner: acme}\n"),
