@@ -23,7 +23,9 @@ func forms(secret []byte) [][]byte {
 	f.add(bytes.ToUpper(f.list[len(f.list)-1]))
 	for _, digits := range []string{lower, upper} {
 		f.add(percentStyle{hex: digits}.append(room(secret, 3), secret, func(byte) bool { return false }))
-		f.add(jsonStyle{hex: digits, all: true}.append(room(secret, 6), secret))
+		once := jsonStyle{hex: digits, all: true}.append(room(secret, 6), secret)
+		f.add(once)
+		f.add(jsonStyle{}.append(room(once, 2), once)) // JSON in a string of JSON
 	}
 	f.escapes(secret)
 	for _, b := range base64s(secret) {

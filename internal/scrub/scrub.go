@@ -9,8 +9,8 @@
 //     of the three alignments it can have inside something longer;
 //   - percent-encoded (RFC 3986, and forms with "+" for a space): as the common
 //     libraries do it, twice over, and everything encoded;
-//   - escaped in a JSON string (RFC 8259): as the common libraries do it,
-//     twice over, and everything as \uXXXX;
+//   - escaped in a JSON string (RFC 8259): as the common libraries do it, and
+//     everything as \uXXXX, both also twice over;
 //   - escaped in HTML;
 //   - and base64 inside one of the last three.
 //

@@ -96,6 +96,7 @@ func encoders() map[string]func(string) string {
 		"json, PHP's slash":    func(s string) string { return strings.ReplaceAll(jsonOf(s), "/", `\/`) },
 		"json twice":           func(s string) string { return jsonOf(jsonOf(s)) },
 		"json, all \\u":        func(s string) string { return `\u00` + spaced(s, "%02x", `\u00`) },
+		"json, all \\u, twice": func(s string) string { return `\\u00` + spaced(s, "%02x", `\\u00`) },
 		"json, all \\u, upper": func(s string) string { return `\u00` + spaced(s, "%02X", `\u00`) },
 		"html":                 html.EscapeString,
 		"html, XML":            func(s string) string { return xmlEscaper().Replace(s) },
