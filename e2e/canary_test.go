@@ -31,6 +31,11 @@ import (
 // it.
 func traces(secret string) []string {
 	all := append(standin.Forms(secret), hex.EncodeToString([]byte(secret)), strings.ToUpper(hex.EncodeToString([]byte(secret))))
+	for _, form := range standin.Forms(secret) { // in JSON in a string of JSON
+		if twice := strings.ReplaceAll(form, `\`, `\\`); twice != form {
+			all = append(all, twice)
+		}
+	}
 	for pad := range 3 { // the digits that do not depend on the neighbours
 		b := append(make([]byte, pad), secret...)
 		b = b[:len(b)/3*3]
