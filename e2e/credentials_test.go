@@ -189,8 +189,8 @@ func TestCredentialsFromInside(t *testing.T) {
 	t.Run("H2 hop-by-hop fields", func(t *testing.T) { h2HopByHop(t, c) })
 	t.Run("C2 another agent's reference", func(t *testing.T) { c2OtherAgent(t, c) })
 	t.Run("K5 revoked in the middle", func(t *testing.T) { k5Revoked(t, c) })
-	for _, form := range []string{c.logs.String(), c.run("egress", "a", "--json"), c.run("alerts", "--json"), c.run("output", "a")} {
-		if found := c.hasSecret(form); found != "" {
+	for _, text := range []string{c.logs.String(), c.run("egress", "a", "--json"), c.run("alerts", "--json"), c.run("output", "a")} {
+		if found := c.hasSecret(text); found != "" {
 			t.Errorf("%q is in what Ambit says", found)
 		}
 	}
@@ -253,6 +253,9 @@ func k3Echo(t *testing.T, c *trusted) {
 				t.Errorf("%s %s: %q reached the computer:\n%s", what, version, form, r.stdout)
 			}
 		}
+	}
+	if list := c.alerts("a"); !slices.ContainsFunc(list, func(a alert) bool { return a.Key == "credential-echoed bearer" }) {
+		t.Errorf("no alert of the echoes: %+v", list)
 	}
 }
 
