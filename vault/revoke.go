@@ -128,7 +128,7 @@ func (v *Vault) tell(ctx context.Context, c *connection, by ambit.Principal) Rev
 		r.Reason = "the service cannot be told by a program; delete the credential there: " + b.Connector.Docs
 		return r
 	}
-	q, err := v.revocation(c, way.Revoke)
+	q, err := v.revocation(c, way)
 	if err != nil {
 		r.Reason = "the service was not told: " + err.Error() + "; end the credential there: " + b.Connector.Docs
 		return r
@@ -192,8 +192,9 @@ func (v *Vault) exchange(q *http.Request) (status int, err error) {
 	return resp.StatusCode, nil
 }
 
-// revocation makes the request of a connector's Revocation.
-func (v *Vault) revocation(c *connection, rev *connector.Revocation) (*http.Request, error) {
+// revocation makes the request of a way's Revocation.
+func (v *Vault) revocation(c *connection, way *connector.Way) (*http.Request, error) {
+	rev := way.Revoke
 	f := &filler{v: v, c: c}
 	defer f.wipe()
 	target := f.fill(rev.URL, url.PathEscape)
@@ -230,7 +231,11 @@ func (v *Vault) revocation(c *connection, rev *connector.Revocation) (*http.Requ
 		q.Header.Set(h.Name, f.fill(h.Value, nil))
 	}
 	if rev.Basic != "" {
-		q.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(f.fill(rev.Basic, nil))))
+		var escape func(string) string
+		if way.OAuth != nil && way.OAuth.ClientAuth == connector.ClientBasic {
+			escape = url.QueryEscape // as when the token was asked for: RFC 6749 section 2.3.1
+		}
+		q.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(f.fill(rev.Basic, escape))))
 	}
 	return q, f.err
 }

@@ -92,7 +92,7 @@ func TestRevokeTellsAsTheServiceWants(t *testing.T) {
 		}
 	}
 	d.service.on("POST api.notion.com/v1/oauth/revoke", func(w http.ResponseWriter, r *http.Request, body string) {
-		basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("client one:CANARY secret"))
+		basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("client+one:CANARY+secret"))
 		if r.Header.Get("Authorization") != basic || r.Header.Get("Notion-Version") == "" || r.Header.Get("Content-Type") != "application/json" || body != `{"token":"ntn_CANARY-access"}` {
 			t.Errorf("Notion was sent %v %s", r.Header, body)
 		}
