@@ -210,11 +210,16 @@ func (p *played) saysWhatItSays(q standin.Request) {
 	p.server.Set(standin.Working)
 }
 
+// byPerson says whether the person agrees at the service.
+func (in connection) byPerson() bool {
+	return in.flow == connector.FlowCode || in.flow == connector.FlowDevice
+}
+
 // connect has a person connect the account.
 func (in connection) connect(p *played) {
 	p.t.Helper()
 	q := p.given(&in.way, in.flow, in.fields)
-	if in.flow != connector.FlowCode && in.flow != connector.FlowDevice {
+	if !in.byPerson() {
 		if _, err := p.vault.Connect(p.t.Context(), q, "uid:1000"); err != nil {
 			p.t.Fatal(err)
 		}
@@ -270,7 +275,11 @@ func (in connection) staysFresh(p *played) {
 	p.t.Helper()
 	q := p.service.Requests[slices.IndexFunc(p.service.Requests, in.uses)]
 	q.Client = in.title + ": " + q.Client
-	for range 2 { // the second time with what came with the first
+	times := 1
+	if in.byPerson() {
+		times = 2 // the second time with the refresh token that came with the first
+	}
+	for range times {
 		expires, tokens := p.vault.Connections()[0].Expires, p.tokens()
 		if expires.IsZero() {
 			break // of this service, they never are
@@ -289,7 +298,7 @@ func (in connection) staysFresh(p *played) {
 	if r.denied == nil && r.resp.StatusCode != http.StatusUnauthorized {
 		p.t.Errorf("%s: the service says that a token is over with status %d", q.Client, r.resp.StatusCode)
 	}
-	final := p.name == "github" && in.flow != "" // its OAuth apps have no refresh tokens
+	final := p.name == "github" && in.byPerson() // its OAuth apps have no refresh tokens
 	if final {
 		p.server.Set(standin.Working)
 	}

@@ -53,6 +53,11 @@ func play(t testing.TB, s standin.Service) *played {
 			}
 		}
 	}
+	for _, r := range p.binding.References {
+		if p.refs[r.Secret] == "" {
+			t.Errorf("no variable has the reference for %s of %s", r.Secret, p.name)
+		}
+	}
 	p.serve = func(rw http.ResponseWriter, r *http.Request) {
 		said := httptest.NewRecorder()
 		p.server.ServeHTTP(said, r)
