@@ -168,7 +168,7 @@ func (u *use) watchAnswer() error {
 			Remedy: "run: ambit connect " + string(u.v.config.Agent) + " " + b.Name,
 		})
 	}
-	u.lease.scrub = s
+	u.lease.scrub, u.lease.carries = s, len(u.values) > 0
 	return nil
 }
 
@@ -198,7 +198,7 @@ func (l *Lease) Answer(resp *http.Response) error {
 	if l.over.Load() {
 		return denied("revoked", errRevoked.Error(), "ask a person whether the account is to be connected again")
 	}
-	if resp.StatusCode == http.StatusUnauthorized {
+	if resp.StatusCode == http.StatusUnauthorized && l.carries { // git asks without it first
 		l.vault.refused(l.bound)
 	}
 	src, err := plainBody(resp)

@@ -87,6 +87,7 @@ type Lease struct {
 	remove  func()
 	over    atomic.Bool // the connection ended
 	watches bool        // something may be refused later
+	carries bool        // the request has the credential in it
 	scrub   *scrubber   // nil if there is nothing to take out of the answer
 	refused atomic.Pointer[ambit.DenyError]
 	once    sync.Once

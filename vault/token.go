@@ -88,9 +88,15 @@ func (v *Vault) token(ctx context.Context, c *connection) (secretbytes.Bytes, er
 }
 
 // refused says that the host answered 401 to the token of a connection: the next
-// request gets another. A credential that a person gave is not changed by it.
+// request gets another. A credential that a person gave is not changed by it, nor
+// is a token for which no other can be had without the person: a host says 401
+// for other reasons, too, and must not be able to end a connection with it.
 func (v *Vault) refused(b *bound) {
-	if c := v.connected(b); c != nil && c.Yields != "" && c.Reconnect == "" {
+	c := v.connected(b)
+	if c == nil || c.Yields == "" || c.Reconnect != "" {
+		return
+	}
+	if alone := c.Flow != connector.FlowCode && c.Flow != connector.FlowDevice; alone || c.has(refreshField) {
 		if k, err := v.keep(c); err == nil {
 			k.refresher.Expire()
 		}

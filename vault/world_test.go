@@ -40,6 +40,7 @@ type world struct {
 	bindings []*connector.Binding
 	host     *httptest.Server
 	send     *http.Transport
+	ask      http.RoundTripper // what the vault asks services through
 	now      func() time.Time
 
 	mu     sync.Mutex
@@ -76,6 +77,18 @@ func key(b byte) secretbytes.Bytes { return secretbytes.New(bytes.Repeat([]byte{
 // which no connection is for.
 func newWorld(t testing.TB, connections ...string) *world {
 	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newWorldAt(t, l, func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
+	}, connections...)
+}
+
+// newWorldAt is newWorld with a network of the caller's.
+func newWorldAt(t testing.TB, l net.Listener, dial func(context.Context) (net.Conn, error), connections ...string) *world {
+	t.Helper()
 	w := &world{t: t, alerts: &alerts{}, now: time.Now}
 	w.bind(connections)
 	db, err := sqldb.Open(t.Context(), filepath.Join(t.TempDir(), "agent.db"))
@@ -86,10 +99,10 @@ func newWorld(t testing.TB, connections ...string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.host = httptest.NewServer(http.HandlerFunc(w.upstream))
-	w.send = &http.Transport{DisableCompression: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", w.host.Listener.Addr().String())
-	}}
+	w.host = &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(w.upstream)}}
+	w.host.Start()
+	w.send = &http.Transport{DisableCompression: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
+	w.ask = plain{w.send}
 	w.db, w.keys = db, []byte{3}
 	w.openVault()
 	rules := []policy.Rule{{Host: "other.example", WebSocket: true}}
@@ -111,12 +124,22 @@ func newWorld(t testing.TB, connections ...string) *world {
 	return w
 }
 
+// plain sends without TLS what is for https: the hosts of a world have none.
+type plain struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (p plain) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.URL.Scheme = "http"
+	return p.RoundTripper.RoundTrip(r)
+}
+
 func (w *world) openVault() {
 	w.t.Helper()
 	var err error
 	w.vault, err = vault.Open(w.t.Context(), vault.Config{
 		DB: w.db, Agent: "support", Keys: w.ring(), Ref: key(4), Log: w.log, Alerts: w.alerts,
-		Transport: w.send, Now: func() time.Time { return w.now() },
+		Transport: w.ask, Now: func() time.Time { return w.now() },
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -1,6 +1,7 @@
 package standin
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -45,7 +46,10 @@ type grants struct {
 	github                           bool   // GitHub's ways: form answers unless JSON is asked for, errors with status 200
 	rotates                          bool   // every refresh gives a new refresh token, and ends the old one
 	flows                            string // grant types; "" is authorization_code and refresh_token
-	scopeSep                         string // " " unless it differs
+	scopes                           string // that it knows, with spaces between; "" is that it does not look
+	scopeSep                         string // between them in a request; " " unless it differs
+	needsScope                       bool   // a request must name some
+	asks                             string // what else a request must say that sends a person here, as a query
 	expires                          int    // seconds; 0 is never
 	access                           string // a format of access tokens, with a number
 	yields                           string // the account's name for the access token; "" is access_token
@@ -121,6 +125,8 @@ func (g *grants) serveAuthorize(s *Server, r *http.Request) *answer {
 	case q.Has("code_challenge") && (g.pkce == pkceRefused || q.Get("code_challenge_method") != "S256"),
 		g.pkce == pkceRequired && len(q.Get("code_challenge")) != 43:
 		return &answer{status: http.StatusBadRequest, header: []string{"Content-Type", "text/html"}, body: "<h1>Invalid code challenge</h1>"}
+	case !g.knows(q), g.asks != "" && !strings.Contains("&"+r.URL.RawQuery+"&", "&"+g.asks+"&"):
+		return &answer{status: http.StatusBadRequest, header: []string{"Content-Type", "text/html"}, body: "<h1>Invalid scope, or a parameter is missing</h1>"}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -134,6 +140,20 @@ func (g *grants) serveAuthorize(s *Server, r *http.Request) *answer {
 	back.Set("state", q.Get("state"))
 	redirect.RawQuery = back.Encode()
 	return &answer{status: http.StatusFound, header: []string{"Location", redirect.String()}}
+}
+
+// knows says whether a request asks for scopes (RFC 6749 section 3.3) as the
+// server has them.
+func (g *grants) knows(q url.Values) bool {
+	if g.scopes == "" || !g.needsScope && !q.Has("scope") {
+		return true
+	}
+	for scope := range strings.SplitSeq(q.Get("scope"), cmp.Or(g.scopeSep, " ")) {
+		if !slices.Contains(strings.Fields(g.scopes), scope) {
+			return false
+		}
+	}
+	return true
 }
 
 // next makes another value. s.mu is held.
@@ -224,6 +244,9 @@ func (g *grants) serveDevice(s *Server, r *http.Request, body []byte) *answer {
 	if !g.isClient(s, r, form, g.client == inBasic) {
 		return g.fail(r, "invalid_client", "the client is not known")
 	}
+	if !g.knows(form) {
+		return g.fail(r, "invalid_scope", "the requested scope is invalid, unknown, or malformed")
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.issued.devices == nil {
@@ -256,6 +279,8 @@ func (g *grants) serveToken(s *Server, r *http.Request, body []byte) *answer {
 		return g.issue(s, r, false)
 	case !g.isClient(s, r, form, grant != deviceGrant || g.client == inBasic):
 		return g.fail(r, "invalid_client", "Client authentication failed due to unknown client, no client authentication included, or unsupported authentication method.")
+	case grant == "client_credentials" && !g.knows(form):
+		return g.fail(r, "invalid_scope", "The requested scope is invalid, unknown, or malformed.")
 	}
 	if code := s.redeem(g, grant, form); code != "" {
 		return g.fail(r, code, "The provided authorization grant is invalid, expired, revoked, does not match the redirection URI, or was issued to another client.")

@@ -141,14 +141,18 @@ func TestOAuthDialects(t *testing.T) {
 	}
 
 	_, c = start(t, "notion", account())
-	if agree(t, c, "https://api.notion.com/v1/oauth/authorize", func(q url.Values) { q.Set("code_challenge", "x"); q.Set("code_challenge_method", "S256") }) != "" {
+	owner := func(q url.Values) { q.Set("owner", "user") }
+	if agree(t, c, "https://api.notion.com/v1/oauth/authorize", func(q url.Values) { owner(q); q.Set("code_challenge", "x"); q.Set("code_challenge_method", "S256") }) != "" {
 		t.Error("notion takes PKCE")
 	}
-	text := fmt.Sprintf(`{"grant_type":"authorization_code","redirect_uri":%q,"code":%q}`, redirect, agree(t, c, "https://api.notion.com/v1/oauth/authorize", nil))
+	if agree(t, c, "https://api.notion.com/v1/oauth/authorize", nil) != "" {
+		t.Error("notion does not want to know whose integration it is")
+	}
+	text := fmt.Sprintf(`{"grant_type":"authorization_code","redirect_uri":%q,"code":%q}`, redirect, agree(t, c, "https://api.notion.com/v1/oauth/authorize", owner))
 	if status, _ = send(t, c, "POST", "https://api.notion.com/v1/oauth/token", text, "Content-Type", "application/json"); status != 401 {
 		t.Errorf("notion without Basic: %d", status)
 	}
-	text = fmt.Sprintf(`{"grant_type":"authorization_code","redirect_uri":%q,"code":%q}`, redirect, agree(t, c, "https://api.notion.com/v1/oauth/authorize", nil))
+	text = fmt.Sprintf(`{"grant_type":"authorization_code","redirect_uri":%q,"code":%q}`, redirect, agree(t, c, "https://api.notion.com/v1/oauth/authorize", owner))
 	status, got = send(t, c, "POST", "https://api.notion.com/v1/oauth/token", text, "Content-Type", "application/json", "Authorization", basic)
 	if status != 200 {
 		t.Errorf("notion: %d %v", status, got)
@@ -158,6 +162,16 @@ func TestOAuthDialects(t *testing.T) {
 	}
 	if status, _ = send(t, c, "GET", "https://api.notion.com/v1/users/me", "", "Authorization", fmt.Sprint("Bearer ", got["access_token"]), "Notion-Version", "2025-09-03"); status != 401 {
 		t.Errorf("notion takes a token that was revoked: %d", status)
+	}
+
+	_, c = start(t, "linear", account())
+	for scope, want := range map[string]int{"read,write": 200, "read write": 400, "read,all": 400, "read,": 400} {
+		if status, got = post(t, c, "https://api.linear.app/oauth/token", with("grant_type", "client_credentials", "scope", scope)); status != want {
+			t.Errorf("linear, scope %q: %d %v", scope, status, got)
+		}
+		if code := agree(t, c, "https://linear.app/oauth/authorize", func(q url.Values) { q.Set("scope", scope) }); (code != "") != (want == 200) {
+			t.Errorf("linear, scope %q: the code is %q", scope, code)
+		}
 	}
 
 	_, c = start(t, "shopify", account())
@@ -186,7 +200,7 @@ func TestOAuthDialects(t *testing.T) {
 func TestOAuthDevice(t *testing.T) {
 	for name, at := range map[string][2]string{"github": {"https://github.com/login/device/code", "https://github.com/login/oauth/access_token"}, "gitlab": {"https://gitlab.com/oauth/authorize_device", "https://gitlab.com/oauth/token"}} {
 		server, c := start(t, name, account())
-		_, got := post(t, c, at[0], url.Values{"client_id": {"client-1"}, "scope": {"repo"}})
+		_, got := post(t, c, at[0], url.Values{"client_id": {"client-1"}, "scope": {map[string]string{"github": "repo", "gitlab": "api"}[name]}})
 		code, _ := got["device_code"].(string)
 		poll := url.Values{"client_id": {"client-1"}, "device_code": {code}, "grant_type": {"urn:ietf:params:oauth:grant-type:device_code"}}
 		if _, got := post(t, c, at[1], poll); got["error"] != "authorization_pending" {

@@ -99,6 +99,7 @@ func gitlab() Service {
 		}, expired, limited).with(&grants{
 			authorize: "gitlab.com/oauth/authorize", device: "gitlab.com/oauth/authorize_device", token: "gitlab.com/oauth/token", revoke: "gitlab.com/oauth/revoke",
 			client: inBody, pkce: pkceAccepted, rotates: true, flows: "authorization_code refresh_token " + deviceGrant, expires: 7200, access: "%064d", yields: "token",
+			scopes: "api read_api read_user read_repository write_repository read_registry write_registry openid profile email",
 		}, func(s *Server, r *http.Request, body []byte) *answer {
 			if r.Method == "DELETE" && r.URL.Path == "/api/v4/personal_access_tokens/self" {
 				s.revoke("token")

@@ -11,9 +11,10 @@
 //	server := service.New(standin.Credentials{"token": "ghp_..."}, time.Now)
 //	httptest.NewTLSServer(server)
 //
-// A request that is accepted and has the query parameter X-Echo is answered with
-// what came, and with the credential in every form in which a careless or
-// hostile service could hand it back.
+// A request that is accepted and has the query parameter or the header field
+// X-Echo is answered with what came, and with the credential in every form in
+// which a careless or hostile service could hand it back. A signature covers the
+// parameter, and not the field.
 //
 // Trust: made for tests. It has no state worth protecting, and nothing of the
 // product imports it.
@@ -181,7 +182,7 @@ func (s *Server) judge(r *http.Request, body []byte) *answer {
 		return &s.api.expired
 	case state == Limited:
 		return &s.api.limited
-	case r.URL.Query().Has("X-Echo"):
+	case r.URL.Query().Has("X-Echo"), r.Header.Get("X-Echo") != "":
 		return s.echo(r, body)
 	}
 	if s.api.play != nil {

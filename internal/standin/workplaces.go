@@ -84,6 +84,7 @@ func zendesk() Service {
 		api: apiOf(places(missing, missing, bearer("access_token").refused(invalid), apiToken), invalid, limited).with(&grants{
 			authorize: "acme.zendesk.com/oauth/authorizations/new", token: "acme.zendesk.com/oauth/tokens", client: inBody, pkce: pkceAccepted, rotates: true,
 			flows: "authorization_code refresh_token client_credentials", expires: 1800, access: "%064x",
+			scopes: "read write impersonate tickets:read tickets:write users:read users:write", needsScope: true,
 		}, nil),
 		Requests: []Request{
 			sends("zenpy OAuth", "access_token", "GET", "https://acme.zendesk.com/api/v2/tickets.json", "Authorization: Bearer {access_token}\nUser-Agent: Zenpy/2.0.56", ""),
@@ -108,6 +109,7 @@ func google(name, host, path, body string) Service {
 		api: apiOf(places(missing, wrong, bearer("access_token").at(host)), wrong, limited).with(&grants{
 			authorize: "accounts.google.com/o/oauth2/v2/auth", token: "oauth2.googleapis.com/token", revoke: "oauth2.googleapis.com/revoke",
 			client: inBody, pkce: pkceAccepted, flows: "authorization_code refresh_token " + assertionGrant, expires: 3599, access: "ya29.a0%060d",
+			scopes: "https://mail.google.com/ https://www.googleapis.com/auth/gmail.modify https://www.googleapis.com/auth/gmail.readonly https://www.googleapis.com/auth/drive https://www.googleapis.com/auth/drive.file", needsScope: true,
 		}, nil),
 		Requests: []Request{
 			sends("google-api-go-client", "access_token", "GET", "https://"+host+path+"?alt=json&prettyPrint=false",
@@ -138,7 +140,7 @@ func notion() Service {
 			return a
 		}, wrong, limited).with(&grants{
 			authorize: "api.notion.com/v1/oauth/authorize", token: "api.notion.com/v1/oauth/token", client: inBasic, pkce: pkceRefused, json: true, rotates: true,
-			access: "ntn_%046d", yields: "token", also: notionAlso,
+			access: "ntn_%046d", yields: "token", also: notionAlso, asks: "owner=user",
 		}, nil),
 		Requests: []Request{
 			sends("@notionhq/client", "token", "POST", "https://api.notion.com/v1/search",
@@ -179,7 +181,8 @@ func linear() Service {
 			return judge(s, r, body)
 		}, wrong, limited).with(&grants{
 			authorize: "linear.app/oauth/authorize", token: "api.linear.app/oauth/token", revoke: "api.linear.app/oauth/revoke",
-			client: inBody, pkce: pkceAccepted, rotates: true, flows: "authorization_code refresh_token client_credentials", scopeSep: ",", expires: 86399, access: "lin_oauth_%064d",
+			client: inBody, pkce: pkceAccepted, rotates: true, flows: "authorization_code refresh_token client_credentials", expires: 86399, access: "lin_oauth_%064d",
+			scopes: "read write issues:create comments:create admin", scopeSep: ",", needsScope: true,
 		}, nil),
 		Requests: []Request{
 			sends("@linear/sdk", "api_key", "POST", "https://api.linear.app/graphql",
@@ -204,6 +207,7 @@ func hubspot() Service {
 		api: apiOf(places(wrong, wrong, bearer("token").at("api.hubapi.com")), expired, limited).with(&grants{
 			authorize: "app.hubspot.com/oauth/authorize", token: "api.hubapi.com/oauth/v1/token", also: hubspotAlso,
 			client: inBody, pkce: pkceRefused, expires: 1800, access: "CAAA%060d", yields: "token",
+			scopes: "oauth crm.objects.contacts.read crm.objects.contacts.write", needsScope: true,
 		}, nil),
 		Requests: []Request{
 			sends("hubspot-api-nodejs", "token", "GET", "https://api.hubapi.com/crm/v3/objects/contacts?limit=10",
