@@ -83,6 +83,9 @@ func (v *Vault) Use(ctx context.Context, g *gate.Grant, p *Plan, q *http.Request
 		plan.site = s
 		u.plan = &plan
 	}
+	if r.Action == ambit.ActionWebSocket {
+		u.lease.socket = u
+	}
 	if err := u.run(cut); err != nil {
 		u.lease.Done()
 		return nil, err
@@ -142,6 +145,9 @@ func (u *use) run(cut func()) error {
 	if err := u.open(u.plan.secrets()); err != nil {
 		return err
 	}
+	if err := u.identify(); err != nil {
+		return err
+	}
 	// What is signed below must be what leaves.
 	u.q.Header["Accept-Encoding"] = []string{"identity"}
 	if b.Require {
@@ -180,6 +186,9 @@ func (p *Plan) secrets() []string {
 		add(f.spot)
 	}
 	add(p.path)
+	for _, s := range p.sockets { // opened again for the message, and known now to be there
+		add(s)
+	}
 	for _, w := range p.signed {
 		names = append(names, w.Secrets()...)
 	}
