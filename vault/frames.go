@@ -243,12 +243,11 @@ func (s *sender) fill() ([]byte, error) {
 	m := media{kind: jsonBody, stated: true}
 	if _, err := jsonFields(s.message); err != nil {
 		m.kind = opaqueBody
-		if reason := u.foreignText(s.message, spots); reason != nil {
-			return nil, u.deny(*reason)
-		}
-		spots = nil
 	}
 	edits, reason := u.inspect(s.message, m, nil, spots)
+	if reason == nil && m.kind == opaqueBody {
+		reason = u.foreignText(s.message, spots)
+	}
 	if reason != nil {
 		return nil, u.deny(*reason)
 	}
