@@ -79,12 +79,8 @@ func openWallet(t *testing.T, more []connector.Source, roots *x509.CertPool, lin
 	if err := w.vault.Bind(bindings); err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range bindings[0].Rules {
-		r.Roots = roots
-		w.rules = append(w.rules, r)
-	}
-	w.rules = append(w.rules, others...)
-	w.door = newDoor(t, egress.Config{Vault: w.vault}, w.rules...)
+	w.rules = append(bindings[0].Rules, others...)
+	w.door = newDoor(t, egress.Config{Vault: w.vault, Roots: roots}, w.rules...)
 	t.Cleanup(func() { w.vault.Close(); db.Close() })
 	return w
 }

@@ -514,6 +514,27 @@ func TestK5RevokedInAWebSocket(t *testing.T) {
 	}
 }
 
+// K3: a credential that was replaced after the WebSocket was opened and before the
+// first message is the one that is sent, and does not come back either.
+func TestK3CredentialReplacedBeforeTheFirstMessage(t *testing.T) {
+	s := newChat(t, func(m string) []byte { return wsframe.Append(nil, wsframe.Server, wsframe.Text, []byte(m)) })
+	w := newTalker(t, s.shop)
+	w.connectChat("canary-of-the-old-token")
+	c, r := w.talk(s.shop)
+	defer c.Close()
+	w.connectChat(realToken)
+	_, _ = c.Write(frame(text, `{"auth":{"token":"`+w.reference+`"}}`))
+	want := `{"auth":{"token":"` + strings.Repeat("X", len(realToken)) + `"}}`
+	got := make([]byte, 2+len(want))
+	if _, err := io.ReadFull(r, got); err != nil || string(got[2:]) != want {
+		t.Errorf("the agent reads %q, %v", got, err)
+	}
+	c.Close()
+	if h := s.heard(t); len(h.messages) != 1 || !strings.Contains(h.messages[0], realToken) {
+		t.Errorf("arrived: %q", h.messages)
+	}
+}
+
 // What a host sends that breaks a rule ends the WebSocket, and is not passed on.
 func TestMalformedFramesOfAHost(t *testing.T) {
 	for name, b := range map[string][]byte{

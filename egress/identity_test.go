@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -324,19 +325,25 @@ auth:
 `)}
 	w := openWallet(t, []connector.Source{acme}, c.roots, fmt.Sprintf("{name: acme, as: partner, hosts: [shop.example], ports: [%d], private: true, resolve: [127.0.0.1]}", c.port), other.rule())
 	w.join("agent")
+	type call struct{ url, want string }
+	calls := []call{{c.url("/v1/things"), "agent"}, {c.url("/"), "nobody"}, {other.url("/v1/things"), "nobody"}}
 	for _, h2 := range []bool{false, true} {
-		conns := map[string]string{}
 		for range 2 {
-			for url, want := range map[string]string{c.url("/v1/things"): "agent", c.url("/"): "nobody", other.url("/v1/things"): "nobody"} {
-				name, conn, _ := saw(t, w.get(h2, url, ""))
-				if name != want {
-					t.Errorf("h2 %v: %s sees %s, want %s", h2, url, name, want)
+			conns := map[string]string{}
+			for _, call := range slices.Concat(calls, calls) {
+				name, conn, _ := saw(t, w.get(h2, call.url, ""))
+				if name != call.want {
+					t.Errorf("h2 %v: %s sees %s, want %s", h2, call.url, name, call.want)
 				}
-				if was, ok := conns[conn]; ok && was != want {
-					t.Errorf("h2 %v: %s goes over a connection of %s", h2, url, was)
+				if was, ok := conns[conn]; ok && was != call.want {
+					t.Errorf("h2 %v: %s goes over a connection of %s", h2, call.url, was)
 				}
-				conns[conn] = want
+				conns[conn] = call.want
 			}
+			// Again, on new connections and in the other order: no TLS session may be
+			// taken up by somebody else.
+			slices.Reverse(calls)
+			w.use(append(w.rules, policy.Rule{Host: "another.example"})...)
 		}
 	}
 }
