@@ -383,7 +383,7 @@ func TestCredentialInAWebSocket(t *testing.T) {
 			if plain, _ := base64.StdEncoding.DecodeString(string(b)); len(b) != length || strings.Contains(string(b)+string(plain), "canary") || strings.Contains(string(b)+string(plain), "456789") || !strings.Contains(string(b)+string(plain), "there") {
 				t.Errorf("the agent reads %q (%q)", b, plain)
 			}
-			c.CloseNow()
+			_ = c.CloseNow()
 			if got := s.heard(t); len(got.messages) != 1 || got.messages[0] != want {
 				t.Errorf("arrived: %q, want %q", got.messages, want)
 			}
@@ -475,6 +475,25 @@ func TestFirstMessage(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The frame that says why stands between two frames and never in one.
+func TestNoGoodbyeInAFrame(t *testing.T) {
+	half := []byte{0x81, 10, 'h', 'a', 'l', 'f'}
+	s := newChat(t, func(string) []byte { return half })
+	w := newTalker(t, s.shop)
+	w.connectChat(realToken)
+	c, r := w.talk(s.shop)
+	defer c.Close()
+	_, _ = c.Write(frame(text, "hello"))
+	if _, err := io.ReadFull(r, make([]byte, len(half))); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = c.Write(frame(text, w.reference))
+	if rest, err := io.ReadAll(r); len(rest) > 0 {
+		t.Errorf("in the middle of a frame comes %q, %v", rest, err)
+	}
+	w.log.denied("reference-misplaced")
 }
 
 // K5: revoked while a WebSocket is open: it is cut, and another is refused.

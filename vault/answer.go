@@ -171,7 +171,7 @@ func (u *use) watchAnswer() error {
 // Of an answer that opens a WebSocket, resp.Body is the frames of both sides.
 // What is written to it is looked at message by message, and must be all that the
 // agent sends: a reference in it ends the WebSocket, and so does what breaks a
-// rule of RFC 6455. Into the first message the real values are put, where the host
+// rule of RFC 6455 (bad-frame). Into the first message the real values are put, where the host
 // takes them there.
 //
 // The error is a *ambit.DenyError if the answer cannot be looked into, or if the

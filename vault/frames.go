@@ -125,6 +125,7 @@ func (s *sender) Write(p []byte) (n int, err error) {
 func (s *sender) take(p []byte) (n int, err error) {
 	var ready []byte
 	if s.first {
+		defer func() { clear(s.out) }() // a mask hides nothing from who reads it, too
 		if n, err = s.hold(p); err == nil {
 			ready = s.out
 		}

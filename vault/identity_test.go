@@ -135,7 +135,7 @@ func TestIdentityIsSilent(t *testing.T) {
 	slog.New(slog.NewTextHandler(&b, nil)).Info("x", slog.Any("identity", i))
 	slog.New(slog.NewJSONHandler(&b, nil)).Info("x", slog.Any("identity", i))
 	fmt.Fprintf(&b, "%v %+v %#v %s %q", i, i, i, i, i)
-	_ = json.NewEncoder(&b).Encode(i)
+	_ = json.NewEncoder(&b).Encode(map[string]any{"identity": i})
 	number := new(big.Int).SetBytes(d)
 	for _, form := range []string{number.String(), fmt.Sprintf("%x", d), fmt.Sprint(number.Bits())[1:20], strings.Split(key, "\n")[1]} {
 		if strings.Contains(strings.ToLower(b.String()), strings.ToLower(form)) {

@@ -57,6 +57,9 @@ type use struct {
 // signed, or where it is compressed. Closing q.Body closes the body that was
 // there, and the caller closes it after an error too.
 //
+// If the lease has an [Identity], q must be sent with it. What goes over a
+// WebSocket is looked at by [Lease.Answer].
+//
 // The lease is nil if there is nothing to watch; a nil lease can be used.
 // Whoever has a lease calls [Lease.Done] at the end.
 func (v *Vault) Use(ctx context.Context, g *gate.Grant, p *Plan, q *http.Request, cut func()) (*Lease, error) {
