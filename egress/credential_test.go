@@ -2,6 +2,7 @@ package egress_test
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -28,21 +29,33 @@ type wallet struct {
 	*door
 	vault     *vault.Vault
 	reference string
+	rules     []policy.Rule
 }
 
 // newWallet connects the shop with the connector bearer; other is a host
 // without a connection.
 func newWallet(t *testing.T, s *shop, other policy.Rule) *wallet {
 	t.Helper()
+	w := openWallet(t, nil, s.roots, fmt.Sprintf("{name: bearer, as: shop, hosts: [shop.example], ports: [%d], private: true, resolve: [127.0.0.1]}", s.port), other)
+	w.reference = w.vault.Placement().Env["SHOP_TOKEN"]
+	if w.reference == "" {
+		t.Fatalf("no reference in %v", w.vault.Placement().Env)
+	}
+	return w
+}
+
+// openWallet has one connection of the manifest; more are connectors of the
+// operator's, and others what else is allowed.
+func openWallet(t *testing.T, more []connector.Source, roots *x509.CertPool, line string, others ...policy.Rule) *wallet {
+	t.Helper()
 	catalog, err := connector.Builtin()
+	if err == nil {
+		catalog, err = catalog.WithSources(more)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := manifest.Parse("m.yaml", fmt.Appendf(nil, `ambit: v1
-name: tester
-connectors:
-  - {name: bearer, as: shop, hosts: [shop.example], ports: [%d], private: true, resolve: [127.0.0.1]}
-`, s.port))
+	m, err := manifest.Parse("m.yaml", fmt.Appendf(nil, "ambit: v1\nname: tester\nconnectors:\n  - %s\n", line))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,17 +79,9 @@ connectors:
 	if err := w.vault.Bind(bindings); err != nil {
 		t.Fatal(err)
 	}
-	rules := []policy.Rule{other}
-	for _, r := range bindings[0].Rules {
-		r.Roots = s.roots
-		rules = append(rules, r)
-	}
-	w.door = newDoor(t, egress.Config{Vault: w.vault}, rules...)
+	w.rules = append(bindings[0].Rules, others...)
+	w.door = newDoor(t, egress.Config{Vault: w.vault, Roots: roots}, w.rules...)
 	t.Cleanup(func() { w.vault.Close(); db.Close() })
-	w.reference = w.vault.Placement().Env["SHOP_TOKEN"]
-	if w.reference == "" {
-		t.Fatalf("no reference in %v", w.vault.Placement().Env)
-	}
 	return w
 }
 

@@ -308,6 +308,12 @@ type shop struct {
 
 func newShop(t testing.TB, h http.HandlerFunc) *shop {
 	t.Helper()
+	return newShopWith(t, h, func(*httptest.Server) {})
+}
+
+// newShopWith has the server changed before it starts.
+func newShopWith(t testing.TB, h http.HandlerFunc, change func(*httptest.Server)) *shop {
+	t.Helper()
 	s := httptest.NewUnstartedServer(h)
 	s.EnableHTTP2 = true
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes that fail on purpose
@@ -316,6 +322,7 @@ func newShop(t testing.TB, h http.HandlerFunc) *shop {
 		t.Fatal(err)
 	}
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{egress.SignFor(t, ca, "shop.example")}}
+	change(s)
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	roots := x509.NewCertPool()

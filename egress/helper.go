@@ -43,7 +43,8 @@ func HelperTransport(ctx context.Context, c HelperConfig) *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
-	t := p.newUpstream(helperEndpoints{c.Endpoints}).transport(&protocols, "h2", "http/1.1")
+	u := p.newUpstream(helperEndpoints{c.Endpoints})
+	t := u.transport(&protocols, u.dialTLS, "h2", "http/1.1")
 	t.DialContext = func(context.Context, string, string) (net.Conn, error) {
 		return nil, errors.New("a request of Ambit's own goes over https only")
 	}

@@ -150,7 +150,9 @@ func (x *exchange) run() (again bool) {
 	defer lease.Done()
 	x.l.abort.start(x)
 	defer x.l.abort.stop()
-	resp, err := x.a.up.h1.RoundTrip(q)
+	h1, _, done := x.a.up.route(lease)
+	defer done()
+	resp, err := h1.RoundTrip(q)
 	if err != nil {
 		o.Error = oneLine(err)
 		x.fail(err, lease)
@@ -165,7 +167,7 @@ func (x *exchange) run() (again bool) {
 	}
 	if x.a.grant.Request().Action == ambit.ActionWebSocket && resp.StatusCode == http.StatusSwitchingProtocols {
 		x.l.abort.stop()
-		err = x.websocket(resp, &o)
+		err = x.websocket(resp, lease, &o)
 	} else {
 		again, err = x.answer(resp)
 	}

@@ -138,8 +138,9 @@ func (s *stream) run(ctx context.Context, cancel context.CancelFunc) bool {
 		return true
 	}
 	defer lease.Done()
-	transport := s.a.up.h2
-	if s.l.to.scheme == "http" {
+	_, transport, done := s.a.up.route(lease)
+	defer done()
+	if s.l.to.scheme == "http" && lease.Identity() == nil {
 		transport = s.a.up.h2c
 	}
 	resp, err := transport.RoundTrip(q.WithContext(ctx))

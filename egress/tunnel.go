@@ -7,8 +7,11 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
+
+	"ambit"
 )
 
 // idleTimer calls a function when nothing moved for a while. It may be started
@@ -63,7 +66,8 @@ func (p *Proxy) patience(h http.Header) time.Duration {
 }
 
 // tunnel copies both ways until both ends are done, or one breaks off, or
-// nothing moved for TunnelTime. from is the agent's side of l.conn.
+// nothing moved for TunnelTime. from is the agent's side of l.conn. After a refusal
+// (a *ambit.DenyError, by up) only up is closed, so that the agent can be told.
 func (l *link) tunnel(from io.Reader, up io.ReadWriteCloser) (out, in int64, err error) {
 	_ = l.conn.SetDeadline(time.Time{})
 	cut := func() { up.Close(); l.conn.Close() }
@@ -71,11 +75,18 @@ func (l *link) tunnel(from io.Reader, up io.ReadWriteCloser) (out, in int64, err
 	idle.start(l.p.limits.TunnelTime, cut)
 	defer idle.stop()
 	var upErr error
+	var refused atomic.Bool
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		out, upErr = l.pump(up, from, &idle)
-		if !halfClose(up, upErr) {
+		var d *ambit.DenyError
+		switch {
+		case errors.As(upErr, &d):
+			refused.Store(true)
+			l.writeBy(l.p.limits.HeadTime)
+			up.Close()
+		case !halfClose(up, upErr):
 			cut()
 		}
 	}()
@@ -83,10 +94,13 @@ func (l *link) tunnel(from io.Reader, up io.ReadWriteCloser) (out, in int64, err
 	if errors.Is(err, syscall.EPIPE) {
 		err = nil // the agent left without waiting for the host's goodbye
 	}
-	if !halfClose(l.conn, err) {
+	if !refused.Load() && !halfClose(l.conn, err) {
 		cut()
 	}
 	<-done
+	if refused.Load() {
+		return out, in, upErr
+	}
 	if errors.Is(err, net.ErrClosed) || err == nil {
 		err = upErr // the one that came first
 	}

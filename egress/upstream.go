@@ -29,6 +29,10 @@ type upstream struct {
 	// HTTP/1.1), h2c for HTTP/2 in the clear.
 	h1, h2, h2c *http.Transport
 	sessions    tls.ClientSessionCache
+
+	badges badges             // what is sent with client certificates
+	ctx    context.Context    // ends with the policy, and with the proxy
+	cancel context.CancelFunc // by close
 }
 
 // noEndpoints is what a proxy without a policy has.
@@ -65,25 +69,34 @@ func (p *Proxy) upstream() *upstream {
 
 func (p *Proxy) newUpstream(ends Endpoints) *upstream {
 	u := &upstream{p: p, ends: ends, names: newNames(p.ctx, p.resolver, p.limits), sessions: tls.NewLRUClientSessionCache(256)}
-	var one, two, clear http.Protocols
+	u.ctx, u.cancel = context.WithCancel(p.ctx)
+	u.h1, u.h2 = u.transports(u.dialTLS)
+	var clear http.Protocols
+	clear.SetUnencryptedHTTP2(true)
+	u.h2c = u.transport(&clear, u.dialTLS)
+	return u
+}
+
+// dialer opens TLS.
+type dialer func(ctx context.Context, addr string, alpn []string) (net.Conn, error)
+
+// transports are those for TLS.
+func (u *upstream) transports(dial dialer) (h1, h2 *http.Transport) {
+	var one, two http.Protocols
 	one.SetHTTP1(true)
 	two.SetHTTP1(true)
 	two.SetHTTP2(true)
-	clear.SetUnencryptedHTTP2(true)
-	u.h1 = u.transport(&one, "http/1.1")
-	u.h2 = u.transport(&two, "h2", "http/1.1")
-	u.h2c = u.transport(&clear)
-	return u
+	return u.transport(&one, dial, "http/1.1"), u.transport(&two, dial, "h2", "http/1.1")
 }
 
 // transport follows no redirect (RoundTrip never does), uses no proxy of the
 // environment and changes no body.
-func (u *upstream) transport(protocols *http.Protocols, alpn ...string) *http.Transport {
+func (u *upstream) transport(protocols *http.Protocols, dial dialer, alpn ...string) *http.Transport {
 	l := &u.p.limits
 	return &http.Transport{
 		Protocols:              protocols,
 		DialContext:            u.dialPlain,
-		DialTLSContext:         func(ctx context.Context, _, addr string) (net.Conn, error) { return u.dialTLS(ctx, addr, alpn) },
+		DialTLSContext:         func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr, alpn) },
 		DisableCompression:     true,
 		MaxIdleConns:           l.Conns,
 		MaxIdleConnsPerHost:    l.Conns,
@@ -100,6 +113,7 @@ func (u *upstream) close() {
 	u.h1.CloseIdleConnections()
 	u.h2.CloseIdleConnections()
 	u.h2c.CloseIdleConnections()
+	u.cancel()
 }
 
 func (u *upstream) dialPlain(ctx context.Context, _, addr string) (net.Conn, error) {
@@ -114,7 +128,13 @@ func (u *upstream) dialPlain(ctx context.Context, _, addr string) (net.Conn, err
 	return u.dial(ctx, host, port, ep)
 }
 
+// dialTLS shows no certificate.
 func (u *upstream) dialTLS(ctx context.Context, addr string, alpn []string) (net.Conn, error) {
+	return u.dialAs(ctx, addr, alpn, nil)
+}
+
+// dialAs shows the certificate of a badge, if that is not nil.
+func (u *upstream) dialAs(ctx context.Context, addr string, alpn []string, b *badge) (net.Conn, error) {
 	host, port, err := hostname.SplitHostPort(addr, 0)
 	if err != nil {
 		return nil, err
@@ -127,9 +147,17 @@ func (u *upstream) dialTLS(ctx context.Context, addr string, alpn []string) (net
 	if err != nil {
 		return nil, err
 	}
+	config := u.clientTLS(host, ep, alpn)
+	if b != nil {
+		if raw, err = b.hold(raw); err != nil {
+			return nil, err
+		}
+		config.ClientSessionCache = nil // a session is somebody's who was known by a certificate
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return b.id.Certificate(), nil }
+	}
 	ctx, cancel := u.bounded(ctx)
 	defer cancel()
-	c := tls.Client(raw, u.clientTLS(host, ep, alpn))
+	c := tls.Client(raw, config)
 	if err := c.HandshakeContext(ctx); err != nil {
 		raw.Close()
 		return nil, fmt.Errorf("the TLS handshake with %s failed: %w", host, err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"ambit"
+	"ambit/vault"
 )
 
 // isWebSocket says whether a call is a well-formed opening handshake and
@@ -29,8 +30,10 @@ func acceptKey(key string) string {
 }
 
 // websocket finishes the handshake with the agent and copies the frames. They
-// are not compressed: no extension was offered, so none may be answered.
-func (x *exchange) websocket(resp *http.Response, o *ambit.Outcome) error {
+// are not compressed: no extension was offered, so none may be answered. What the
+// vault refuses in them is logged, and the program is told with a close frame
+// where one can stand.
+func (x *exchange) websocket(resp *http.Response, lease *vault.Lease, o *ambit.Outcome) error {
 	up, ok := resp.Body.(io.ReadWriteCloser)
 	h := resp.Header
 	switch {
@@ -50,5 +53,12 @@ func (x *exchange) websocket(resp *http.Response, o *ambit.Outcome) error {
 		return err
 	}
 	o.BytesOut, x.in, err = x.l.tunnel(x.l.br, up)
+	if d := lease.Refusal(err); d != nil {
+		x.l.p.withdraw(x.l.ctx, x.a, d)
+		if b := lease.Goodbye(d); b != nil && x.l.write(b) == nil {
+			x.l.refused = true // it lingers, so that the program reads it
+		}
+		return errWithdrawn
+	}
 	return err
 }

@@ -175,8 +175,13 @@ func (u *use) watchAnswer() error {
 // Answer takes the secrets of the connection out of an answer: header, body and
 // trailer. The body keeps its length. If it is compressed although that was not
 // asked for, it is decompressed, and its length is unknown then. resp.Body is
-// replaced; one that can be written to, of an upgrade, still can. From when the
-// connection ends, reading the body is an error.
+// replaced. From when the connection ends, reading the body is an error.
+//
+// Of an answer that opens a WebSocket, resp.Body is the frames of both sides.
+// What is written to it is looked at message by message, and must be all that the
+// agent sends: a reference in it ends the WebSocket, and so does what breaks a
+// rule of RFC 6455 (bad-frame). Into the first message the real values are put, where the host
+// takes them there.
 //
 // What the host hands back as a credential is kept, and the agent has references
 // in its place: for that, an answer in JSON of a host where one logs in is read
@@ -191,6 +196,9 @@ func (l *Lease) Answer(resp *http.Response) error {
 	}
 	if d := l.refused.Load(); d != nil {
 		return d
+	}
+	if l.socket != nil && resp.StatusCode == http.StatusSwitchingProtocols {
+		return l.upgrade(resp)
 	}
 	if l.scrub == nil {
 		return nil
@@ -216,12 +224,7 @@ func (l *Lease) Answer(resp *http.Response) error {
 		src = resp.Body
 	}
 	stream := l.scrub.Stream()
-	body := &answerBody{l: l, resp: resp, src: resp.Body, stream: stream, r: stream.Reader(src)}
-	if w, ok := resp.Body.(io.Writer); ok {
-		resp.Body = &upgradedBody{body, w}
-		return nil
-	}
-	resp.Body = body
+	resp.Body = &answerBody{l: l, resp: resp, src: resp.Body, stream: stream, r: stream.Reader(src)}
 	return nil
 }
 
@@ -229,9 +232,6 @@ func (l *Lease) Answer(resp *http.Response) error {
 // asked for, and says so in its header. It is nil if there is no body to read.
 func plainBody(resp *http.Response) (io.Reader, error) {
 	if resp.Body == nil || resp.Body == http.NoBody {
-		return nil, nil
-	}
-	if _, upgraded := resp.Body.(io.Writer); upgraded {
 		return nil, nil
 	}
 	bodyless := resp.Request != nil && resp.Request.Method == http.MethodHead || resp.StatusCode == http.StatusNotModified || resp.StatusCode == http.StatusNoContent
@@ -301,17 +301,3 @@ func (b *answerBody) Read(p []byte) (int, error) {
 
 // Close implements io.Closer.
 func (b *answerBody) Close() error { return b.src.Close() }
-
-// upgradedBody is a connection that was upgraded.
-type upgradedBody struct {
-	*answerBody
-	w io.Writer
-}
-
-// Write implements io.Writer.
-func (b *upgradedBody) Write(p []byte) (int, error) {
-	if b.l.over.Load() {
-		return 0, errRevoked
-	}
-	return b.w.Write(p)
-}

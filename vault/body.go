@@ -290,7 +290,7 @@ func (u *use) inspect(b []byte, m media, pins []bodyPin, spots []*spot) ([]edit,
 				return nil, reason
 			}
 			if u.plan != nil && u.plan.site.bound.Require && u.plan.site.isForeign(f, m.kind, spots) {
-				return nil, u.plan.site.bound.foreignAt("the field " + quote(f.name) + " of the body")
+				return nil, u.plan.site.bound.foreignAt("the field " + quote(f.name) + " of " + u.part())
 			}
 			continue
 		}
@@ -323,8 +323,16 @@ func (u *use) look(b []byte) *ambit.Reason {
 	if !ok {
 		return nil
 	}
-	r := u.st.owners[hit.Pattern].misplaced(u.site(), "the body")
+	r := u.st.owners[hit.Pattern].misplaced(u.site(), u.part())
 	return &r
+}
+
+// part says for people what is looked at.
+func (u *use) part() string {
+	if u.lease.socket != nil {
+		return "the message of the WebSocket"
+	}
+	return "the body"
 }
 
 func (u *use) site() *site {

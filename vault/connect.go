@@ -150,6 +150,7 @@ func (v *Vault) commit(ctx context.Context, g *gift, token *oauth.Token) (Connec
 	if err != nil {
 		return Connection{}, fmt.Errorf("connecting %s: nothing was stored: %w", g.Name, err)
 	}
+	v.leases.replaced(g.Name, v.store.connection(g.Name))
 	b := v.state.Load().named(g.Name)
 	if b == nil { // the manifest changed meanwhile
 		b = &bound{Binding: g.Binding}

@@ -11,16 +11,17 @@ import (
 // Plan is what [Vault.Examine] found in a request: where real values go in. A
 // nil Plan is of a request to a host without a connection.
 type Plan struct {
-	site    *site
-	headers []*spot
-	query   []queryFill
-	path    *spot
-	signed  []*way // by the agent, with references
-	socket  *spot  // of the first message of a WebSocket
-	session bool   // the Cookie field is written anew, with cookies
-	cookies []crumb
-	handed  []handedFill // elsewhere, what hosts handed back
-	uses    bool         // of the credential, as far as is known before the body
+	site     *site
+	headers  []*spot
+	query    []queryFill
+	path     *spot
+	signed   []*way  // by the agent, with references
+	sockets  []*spot // of the first message of a WebSocket
+	identity *way    // whose client certificate is shown
+	session  bool    // the Cookie field is written anew, with cookies
+	cookies  []crumb
+	handed   []handedFill // elsewhere, what hosts handed back
+	uses     bool         // of the credential, as far as is known before the body
 }
 
 // queryFill is a parameter that is filled: the pair with that number between
@@ -98,6 +99,10 @@ func (p *Plan) match(r *ambit.Request) *ambit.Reason {
 			for _, s := range w.spots {
 				p.matchSpot(s, r)
 			}
+		case connector.MTLS:
+			if p.identity == nil {
+				p.identity = w
+			}
 		case connector.HMAC:
 			if len(r.Header[w.HMAC.Header]) > 0 {
 				p.signed = append(p.signed, w)
@@ -113,7 +118,7 @@ func (p *Plan) match(r *ambit.Request) *ambit.Reason {
 			}
 		}
 	}
-	p.uses = p.uses || len(p.headers) > 0 || len(p.query) > 0 || p.path != nil || len(p.signed) > 0 || p.socket != nil
+	p.uses = p.uses || len(p.headers) > 0 || len(p.query) > 0 || p.path != nil || len(p.signed) > 0 || len(p.sockets) > 0 || p.identity != nil
 	return nil
 }
 
@@ -142,7 +147,7 @@ func (p *Plan) matchSpot(s *spot, r *ambit.Request) {
 		}
 	case connector.InWebSocket:
 		if r.Action == ambit.ActionWebSocket {
-			p.socket = s
+			p.sockets = append(p.sockets, s)
 		}
 	case connector.InForm, connector.InJSON: // in the body
 	}

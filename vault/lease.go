@@ -12,9 +12,10 @@ import (
 // leases knows what is under way with which connection, and what is kept in
 // memory for it. The zero leases is ready. It is safe for concurrent use.
 type leases struct {
-	mu        sync.Mutex                       // held for moments, but for what cut calls
-	of        map[string]map[*running]struct{} // by connection
-	scrubbers map[string]*scrubber             // by connection
+	mu         sync.Mutex                       // held for moments, but for what cut calls
+	of         map[string]map[*running]struct{} // by connection
+	scrubbers  map[string]*scrubber             // by connection
+	identities map[identityKey]*Identity
 }
 
 // running is one request that uses a credential.
@@ -63,10 +64,14 @@ func (l *leases) cutAll() {
 	for name := range l.scrubbers {
 		l.forget(name)
 	}
+	for _, i := range l.identities {
+		l.endIdentity(i)
+	}
 }
 
 func (l *leases) cutSet(name string) {
 	l.forget(name)
+	l.endIdentities(name, nil)
 	set := l.of[name]
 	delete(l.of, name)
 	for r := range set {
@@ -78,17 +83,25 @@ func (l *leases) cutSet(name string) {
 // Lease is a request that uses a connection, or whose body is watched. All
 // methods of a nil Lease do nothing.
 type Lease struct {
-	bound   *bound
-	vault   *Vault
-	site    *site  // of the request; nil on a host without a connection
-	host    string // of the request
-	event   uint64 // of the request in the log
-	echoed  atomic.Int64
-	remove  func()
-	over    atomic.Bool // the connection ended
-	watches bool        // something may be refused later
-	carries bool        // the request has the credential in it
-	scrub   *scrubber   // nil if there is nothing to take out of the answer
+	bound    *bound
+	vault    *Vault
+	site     *site  // of the request; nil on a host without a connection
+	host     string // of the request
+	event    uint64 // of the request in the log
+	echoed   atomic.Int64
+	remove   func()
+	over     atomic.Bool // the connection ended
+	watches  bool        // something may be refused later
+	carries  bool        // the request has the credential in it
+	scrub    *scrubber   // nil if there is nothing to take out of the answer
+	identity *Identity   // nil if no certificate is shown
+
+	// Of a WebSocket:
+	socket   *use                     // nil if it is none
+	received *receiver                // nil until it is open
+	newest   atomic.Pointer[scrubber] // scrub, for the receiver
+	older    *scrubber                // that was in place of scrub before; nil if there was none
+
 	refused atomic.Pointer[ambit.DenyError]
 	once    sync.Once
 }
@@ -119,6 +132,12 @@ func (l *Lease) Done() {
 		}
 		if l.scrub != nil {
 			l.vault.leases.release(l.scrub)
+		}
+		if l.identity != nil {
+			l.vault.leases.releaseIdentity(l.identity)
+		}
+		if l.older != nil {
+			l.vault.leases.release(l.older)
 		}
 		if n := l.echoed.Load(); n > 0 {
 			l.vault.config.Alerts.Raise(ambit.Low, "credential-echoed "+l.bound.Name,

@@ -58,6 +58,9 @@ type use struct {
 // signed, or where it is compressed. Closing q.Body closes the body that was
 // there, and the caller closes it after an error too.
 //
+// If the lease has an [Identity], q must be sent with it. What goes over a
+// WebSocket is looked at by [Lease.Answer].
+//
 // The lease is nil if there is nothing to watch; a nil lease can be used.
 // Whoever has a lease calls [Lease.Done] at the end.
 func (v *Vault) Use(ctx context.Context, g *gate.Grant, p *Plan, q *http.Request, cut func()) (*Lease, error) {
@@ -83,6 +86,9 @@ func (v *Vault) Use(ctx context.Context, g *gate.Grant, p *Plan, q *http.Request
 		plan := *p
 		plan.site = s
 		u.plan, u.lease.site = &plan, s
+	}
+	if r.Action == ambit.ActionWebSocket {
+		u.lease.socket = u
 	}
 	if err := u.run(cut); err != nil {
 		u.lease.Done()
@@ -143,6 +149,9 @@ func (u *use) run(cut func()) error {
 	if err := u.open(u.plan.secrets()); err != nil {
 		return err
 	}
+	if err := u.identify(); err != nil {
+		return err
+	}
 	// What is signed below must be what leaves.
 	u.q.Header["Accept-Encoding"] = []string{"identity"}
 	if b.Require {
@@ -181,6 +190,9 @@ func (p *Plan) secrets() []string {
 		add(f.spot)
 	}
 	add(p.path)
+	for _, s := range p.sockets { // opened again for the message, and known now to be there
+		add(s)
+	}
 	for _, w := range p.signed {
 		names = append(names, w.Secrets()...)
 	}

@@ -5,7 +5,9 @@
 // The way of a request: [Vault.Examine] finds the references in it, and what
 // must not be there, before the gate decides; [Vault.Use] puts the real values in
 // or signs, after it has; [Lease.Answer] takes the real values out of what comes
-// back. Revoking a connection cuts what is under way with it ([Vault.Revoke]).
+// back, and looks at what goes over a WebSocket. Where a host knows its clients by
+// certificate, [Lease.Identity] is what the request is sent with. Revoking a
+// connection cuts what is under way with it ([Vault.Revoke]).
 //
 // A credential is sealed with the agent's vault key (AES-256-GCM) before it is
 // stored, bound to agent, connection, field and version, so that a row that is
