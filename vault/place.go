@@ -120,12 +120,17 @@ func (b *bound) handsBack() bool {
 
 // site returns the site of a host, or nil.
 func (st *state) site(host string, port uint16) *site {
-	for _, b := range st.bound {
-		for _, s := range b.sites {
+	for name := host; name != ""; {
+		for _, s := range st.sites[name] {
 			if s.host.Match(host, port) {
 				return s
 			}
 		}
+		dot := strings.IndexByte(name[1:], '.') // the next name above
+		if dot < 0 {
+			return nil
+		}
+		name = name[1+dot:]
 	}
 	return nil
 }

@@ -256,3 +256,23 @@ func TestOneTimeCode(t *testing.T) {
 		t.Error(r.denied)
 	}
 }
+
+// The host of a connection is found by its name, by a name above it with a
+// wildcard, and by its port; among as many as an agent may have.
+func TestHostsAreFound(t *testing.T) {
+	w := newWorld(t, "{name: bearer, as: a, hosts: [a.example]}", `{name: bearer, as: b, hosts: ["*.b.example"]}`, "{name: bearer, as: c, hosts: [a.example], ports: [8443]}", "{name: bearer, as: d, hosts: [x.y.b2.example]}")
+	for _, name := range []string{"a", "b", "c", "d"} {
+		w.connect(name, "", "token", "real-token-of-"+name)
+	}
+	arrived := w.arrived()
+	for url, name := range map[string]string{
+		"https://a.example/": "a", "https://a.example:8443/": "c", "https://x.b.example/": "b", "https://x.y.b.example/": "b", "https://x.y.b2.example/": "d",
+	} {
+		if r := w.do(get(url, "Authorization", "Bearer "+w.env(strings.ToUpper(name)+"_TOKEN"))); r.denied != nil {
+			t.Fatal(url, r.denied)
+		}
+		if r, _ := arrived(); r.Header.Get("Authorization") != "Bearer real-token-of-"+name {
+			t.Errorf("%s: %s", url, r.Header.Get("Authorization"))
+		}
+	}
+}

@@ -30,6 +30,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,6 +84,9 @@ type Vault struct {
 // makes another one.
 type state struct {
 	bound []*bound
+	// sites are by the name of their host; one that begins with "*." is by what
+	// follows the "*".
+	sites map[string][]*site
 	// references finds every reference of this agent in bytes, also encoded; of
 	// pattern i, owners[i] is whose it is.
 	references *multimatch.Matcher
@@ -138,7 +142,7 @@ func (v *Vault) Bind(bindings []*connector.Binding) error {
 }
 
 func (v *Vault) bind(bindings []*connector.Binding) error {
-	st := &state{}
+	st := &state{sites: make(map[string][]*site)}
 	var patterns [][]byte
 	kept := make(map[string]bool)
 	for _, binding := range bindings {
@@ -172,6 +176,10 @@ func (v *Vault) bind(bindings []*connector.Binding) error {
 		}
 		kept[binding.Name] = true
 		st.bound = append(st.bound, b)
+		for _, s := range b.sites {
+			name := strings.TrimPrefix(s.host.Name, "*")
+			st.sites[name] = append(st.sites[name], s)
+		}
 	}
 	m, err := multimatch.New(patterns)
 	if err != nil {
@@ -188,18 +196,6 @@ func (v *Vault) bind(bindings []*connector.Binding) error {
 	}
 	v.follow(st)
 	return nil
-}
-
-// at returns the binding of a host, or nil.
-func (s *state) at(host string, port uint16) (*bound, *connector.Host) {
-	for _, b := range s.bound {
-		for i := range b.Hosts {
-			if b.Hosts[i].Match(host, port) {
-				return b, &b.Hosts[i]
-			}
-		}
-	}
-	return nil, nil
 }
 
 // named returns the binding with the name, or nil.
