@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -23,7 +24,8 @@ type door struct {
 	preface   string // what a connection starts with
 	authority string // of the upstream, host:port
 	roots     *x509.CertPool
-	pid       int // of the process behind it
+	pid       int    // of the process behind it
+	bearer    string // what requests carry
 }
 
 // sample is what a while of load gave.
@@ -60,8 +62,12 @@ func (d *door) open(ctx context.Context) (*session, error) {
 		_ = c.Close()
 		return nil, fmt.Errorf("connecting through %s: %w", d.socket, err)
 	}
-	request := "GET " + order + "?expand=lines HTTP/1.1\r\nHost: " + d.authority + "\r\nUser-Agent: bench/1\r\nAccept: application/json\r\nAuthorization: Bearer reference\r\n\r\n"
-	return &session{conn: t, r: bufio.NewReaderSize(t, 8<<10), request: []byte(request)}, nil
+	return &session{conn: t, r: bufio.NewReaderSize(t, 8<<10), request: []byte(d.head(order + "?expand=lines"))}, nil
+}
+
+// head is a request.
+func (d *door) head(target string) string {
+	return "GET " + target + " HTTP/1.1\r\nHost: " + d.authority + "\r\nUser-Agent: bench/1\r\nAccept: application/json\r\nAuthorization: Bearer " + cmp.Or(d.bearer, "reference") + "\r\n\r\n"
 }
 
 // tunnel asks for a connection to the upstream.

@@ -40,6 +40,8 @@ func figures() []figure {
 		{"exec", "ambit exec AGENT -- true", execTrue},
 		{"request", "a request through the gate, kept alive and on fresh connections", requests},
 		{"download", "100 MiB from inside the computer", downloads},
+		{"vault", "credentials put in and taken out, in this process", credentials},
+		{"account", "requests with an account against those without; revoke to cut", accounts},
 		{"rules", "requests through the gate with more and more rules", rules},
 		{"idle", "memory and processor time of an idle agent", idle},
 		{"agents", "the first agent beside more and more idle ones", crowd},

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ambit"
 )
 
 // upstream starts the service that requests go to. Its Unix socket is in a
@@ -29,17 +31,21 @@ func (l *lab) upstream(ctx context.Context) (*helper, string, error) {
 }
 
 // shopRule is the rule that lets an agent reach the upstream.
-func shopRule(u *helper) string {
+func shopRule(u *helper) string { return ruleFor(u, shop) }
+
+func ruleFor(u *helper, name string) string {
 	indented := strings.ReplaceAll(strings.TrimSpace(u.CA), "\n", "\n        ")
 	return fmt.Sprintf("    - host: %s\n      ports: [%d]\n      methods: [GET]\n      paths: [/v1/**]\n      private: true\n      resolve: [127.0.0.1]\n      ca: |\n        %s\n",
-		shop, u.Port, indented)
+		name, u.Port, indented)
 }
 
 func authority(u *helper) string { return shop + ":" + strconv.Itoa(u.Port) }
 
 // gate is the door of agent bench.
-func (h *home) gate(ctx context.Context, u *helper) (*door, error) {
-	s, err := h.client.Status(ctx, "bench")
+func (h *home) gate(ctx context.Context, u *helper) (*door, error) { return h.gateOf(ctx, "bench", u) }
+
+func (h *home) gateOf(ctx context.Context, id ambit.AgentID, u *helper) (*door, error) {
+	s, err := h.client.Status(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +53,7 @@ func (h *home) gate(ctx context.Context, u *helper) (*door, error) {
 		return nil, fmt.Errorf("the worker says nothing: %s", s.Missing)
 	}
 	roots, err := poolOf(s.Reported.CA)
-	return &door{socket: h.layout("bench").GateSock(), preface: "AMBIT/1 proxy\n", authority: authority(u), roots: roots, pid: s.Reported.PID}, err
+	return &door{socket: h.layout(id).GateSock(), preface: "AMBIT/1 proxy\n", authority: authority(u), roots: roots, pid: s.Reported.PID}, err
 }
 
 // reference starts the minimal proxy.

@@ -27,6 +27,9 @@ const (
 	order    = "/v1/orders/1042"
 	blob     = "/v1/blob"
 	blobSize = 100 << 20
+	ticks    = "/v1/ticks" // a stream that does not end
+
+	otherShop = "other.shop.example" // another name of the upstream
 )
 
 // answer is the small JSON that a request gets.
@@ -34,7 +37,7 @@ const answer = `{"id":1042,"state":"paid","total":"49.90","currency":"EUR","cust
 
 // upstreamRole serves HTTPS on loopback and on the Unix socket.
 func upstreamRole(s setup) (announcement, io.Closer, error) {
-	cert, ca, err := selfSigned(shop)
+	cert, ca, err := selfSigned(shop, otherShop)
 	if err != nil {
 		return announcement{}, nil, err
 	}
@@ -49,6 +52,21 @@ func upstreamRole(s setup) (announcement, io.Closer, error) {
 		piece := make([]byte, 64<<10)
 		for range blobSize / len(piece) {
 			if _, err := w.Write(piece); err != nil {
+				return
+			}
+		}
+	})
+	mux.HandleFunc("GET "+ticks, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		flow, tick := http.NewResponseController(w), time.NewTicker(5*time.Millisecond)
+		defer tick.Stop()
+		for {
+			if _, err := io.WriteString(w, "data: tick\n\n"); err != nil || flow.Flush() != nil {
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-r.Context().Done():
 				return
 			}
 		}
@@ -82,14 +100,14 @@ func listenUnix(path string) (net.Listener, error) {
 
 // selfSigned makes a certificate (ECDSA P-256, as the gate's) that is its own
 // authority.
-func selfSigned(name string) (tls.Certificate, string, error) {
+func selfSigned(names ...string) (tls.Certificate, string, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, "", err
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "bench"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), DNSNames: []string{name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), DNSNames: names,
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
