@@ -22,7 +22,7 @@ type scrubber struct {
 
 	// Of leases.mu:
 	users int
-	idle  *time.Timer // nil while it has users
+	idle  *time.Timer // runs while it has no users
 	gone  bool        // not to be used again
 }
 
@@ -93,7 +93,6 @@ func (l *leases) kept(conn *connection, sessions uint64) *scrubber {
 	s.users++
 	if s.idle != nil {
 		s.idle.Stop()
-		s.idle = nil
 	}
 	return s
 }
@@ -119,6 +118,10 @@ func (l *leases) release(s *scrubber) {
 	}
 	if s.gone {
 		s.Wipe()
+		return
+	}
+	if s.idle != nil {
+		s.idle.Reset(keptFor)
 		return
 	}
 	s.idle = time.AfterFunc(keptFor, func() {

@@ -153,7 +153,7 @@ func (v *Vault) commit(ctx context.Context, g *gift, token *oauth.Token) (Connec
 	v.leases.replaced(g.Name, v.store.connection(g.Name))
 	b := v.state.Load().named(g.Name)
 	if b == nil { // the manifest changed meanwhile
-		b = &bound{Binding: g.Binding}
+		b = &bound{Binding: g.Binding, own: ownHosts(g.Binding)}
 	} else if !v.followOne(b) {
 		v.tokens.end(g.Name)
 	}
@@ -222,7 +222,7 @@ func (v *Vault) status(b *bound) Connection {
 	case c.damage != nil:
 		s.Reason = c.damage.Error() + "; connect it again"
 		return s
-	case !c.isFor(b.Binding):
+	case !c.isFor(b):
 		s.Reason = "what is stored under this name was given for another account, connector or host; connect it again"
 		return s
 	}

@@ -11,7 +11,9 @@ import (
 // Plan is what [Vault.Examine] found in a request: where real values go in. A
 // nil Plan is of a request to a host without a connection.
 type Plan struct {
+	st       *state // that it was made with
 	site     *site
+	strips   bool // a header field is there that does not leave
 	headers  []*spot
 	query    []queryFill
 	path     *spot
@@ -46,7 +48,7 @@ func (v *Vault) Examine(r *ambit.Request) (*Plan, *ambit.Verdict) {
 	s := st.site(r.Host, r.Port)
 	var p *Plan
 	if s != nil {
-		p = &Plan{site: s}
+		p = &Plan{st: st, site: s}
 		reason := p.match(r)
 		if reason == nil {
 			reason = v.matchHanded(p, r)

@@ -13,10 +13,14 @@ import (
 // none of ours.
 func (p *Plan) foreign(r *ambit.Request) *ambit.Reason {
 	for name, values := range r.Header {
-		field := foldField(name)
+		kind := p.site.headers[foldField(name)]
+		if kind == passes {
+			continue
+		}
+		p.strips = p.strips || kind == stays
 		switch {
-		case !p.site.headers[field] || !hasText(values) || p.allowed(name) || p.signs(name):
-		case p.site.strip[field]:
+		case !hasText(values) || p.allowed(name) || p.signs(name):
+		case kind == stays:
 		default:
 			return p.site.bound.foreignAt("the header field " + name)
 		}

@@ -39,7 +39,7 @@ type handback struct {
 func (l *Lease) takeOver(resp *http.Response, src io.Reader) (io.Reader, error) {
 	s := l.site
 	if s.session == nil {
-		if s.strip["Cookie"] {
+		if s.headers["Cookie"] == stays {
 			delete(resp.Header, "Set-Cookie") // it is taken out of requests, too
 		}
 		return src, nil

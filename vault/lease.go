@@ -41,9 +41,7 @@ func (l *leases) add(name string, cut func()) (remove func()) {
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if delete(set, r); len(set) == 0 && len(l.of[name]) == 0 {
-			delete(l.of, name)
-		}
+		delete(set, r) // the set stays: there are as many as connections
 	}
 }
 

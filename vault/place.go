@@ -26,8 +26,8 @@ type site struct {
 
 	// Where a credential could stand: the places of all ways, and
 	// connector.Binding.Foreign. Names are folded.
-	headers, query, fields map[string]bool
-	strip                  map[string]bool
+	headers       map[string]fieldKind
+	query, fields map[string]bool
 }
 
 // way is one way in which the host takes a credential.
@@ -41,7 +41,8 @@ type way struct {
 type spot struct {
 	*connector.Place
 	user, value pieces
-	scope       scope // of an InPath place: its pattern
+	secrets     []string // names of the Secrets in them
+	scope       scope    // of an InPath place: its pattern
 }
 
 // bodyPin is a body condition with the requests it is for.
@@ -55,8 +56,14 @@ func (b *bound) prepare() error {
 	for i := range b.Hosts {
 		h := &b.Hosts[i]
 		s := &site{
-			bound: b, host: h, headers: foldAll(b.Foreign.Headers, foldField), query: foldAll(b.Foreign.Query, foldParam),
-			fields: foldAll(b.Foreign.Fields, foldParam), strip: foldAll(b.Foreign.Strip, foldField),
+			bound: b, host: h, headers: make(map[string]fieldKind), query: foldAll(b.Foreign.Query, foldParam),
+			fields: foldAll(b.Foreign.Fields, foldParam),
+		}
+		for _, name := range b.Foreign.Headers {
+			s.mark(name, takes)
+		}
+		for _, name := range b.Foreign.Strip {
+			s.mark(name, stays)
 		}
 		for _, a := range h.Auth {
 			if err := s.add(a); err != nil {
@@ -76,6 +83,21 @@ func (b *bound) prepare() error {
 	return nil
 }
 
+// fieldKind is what a header field is on a host.
+type fieldKind uint8
+
+const (
+	passes fieldKind = iota
+	takes            // a credential: nobody else's may stand there
+	stays            // taken out of requests
+)
+
+func (s *site) mark(name string, kind fieldKind) {
+	if name = foldField(name); s.headers[name] < kind {
+		s.headers[name] = kind
+	}
+}
+
 // add adds a way.
 func (s *site) add(a *connector.Auth) error {
 	scope, err := newScope(nil, a.Paths)
@@ -85,10 +107,10 @@ func (s *site) add(a *connector.Auth) error {
 	w := way{Auth: a, scope: scope}
 	for i := range a.Places {
 		p := &a.Places[i]
-		at := &spot{Place: p, user: s.bound.pieces(p.User), value: s.bound.pieces(p.Value)}
+		at := &spot{Place: p, user: s.bound.pieces(p.User), value: s.bound.pieces(p.Value), secrets: append(p.User.Names(), p.Value.Names()...)}
 		switch p.In {
 		case connector.InHeader, connector.InBasic:
-			s.headers[foldField(p.Name)] = true
+			s.mark(p.Name, takes)
 		case connector.InQuery:
 			s.query[foldParam(p.Name)] = true
 		case connector.InPath:
@@ -100,7 +122,7 @@ func (s *site) add(a *connector.Auth) error {
 		w.spots = append(w.spots, at)
 	}
 	if a.HMAC != nil {
-		s.headers[foldField(a.HMAC.Header)] = true
+		s.mark(a.HMAC.Header, takes)
 	}
 	if a.Session != nil { // of whatever path: a session is for all of the host
 		if s.session == nil {

@@ -119,7 +119,7 @@ func (v *Vault) tell(ctx context.Context, c *connection, by ambit.Principal) Rev
 	case c.damage != nil:
 		r.Reason = "the service was not told, because the credential did not open; end it there"
 		return r
-	case b == nil || !c.isFor(b.Binding):
+	case b == nil || !c.isFor(b):
 		r.Reason = "the service was not told, because the manifest does not have this connection any more; end the credential there"
 		return r
 	}

@@ -58,7 +58,8 @@ type place struct {
 // associated is the associated data: each part after its length, so that no two
 // places have the same.
 func (p place) associated() []byte {
-	b := []byte("ambit vault row v1\n")
+	b := make([]byte, 0, 192) // most fit
+	b = append(b, "ambit vault row v1\n"...)
 	for _, part := range []string{string(p.agent), p.connection, p.life, p.field} {
 		b = binary.BigEndian.AppendUint32(b, uint32(len(part))) //nolint:gosec // names are short
 		b = append(b, part...)

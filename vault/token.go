@@ -35,7 +35,7 @@ const failingLong = 10 * time.Minute
 // none, or if it was given for another account.
 func (v *Vault) connected(b *bound) *connection {
 	c := v.store.connection(b.Name)
-	if c == nil || !c.isFor(b.Binding) {
+	if c == nil || !c.isFor(b) {
 		return nil
 	}
 	return c
@@ -115,8 +115,8 @@ func kindOf(b *connector.Binding, secret string) connector.SecretKind {
 // isFor says whether the connection was made for what the binding is now: the
 // same account of the same service and, if the manifest names the hosts, none
 // that the person did not see.
-func (c *connection) isFor(b *connector.Binding) bool {
-	return c.damage != nil || c.Connector == b.Connector.Name && c.Account == b.Account && within(ownHosts(b), c.Hosts)
+func (c *connection) isFor(b *bound) bool {
+	return c.damage != nil || c.Connector == b.Connector.Name && c.Account == b.Account && within(b.own, c.Hosts)
 }
 
 // tokens are the tokens that are kept fresh. The zero tokens is ready.
@@ -284,7 +284,7 @@ func (v *Vault) storeToken(ctx context.Context, name, life string, t *oauth.Toke
 // good is stored, so that it holds after a restart.
 func (v *Vault) refresh(ctx context.Context, k *keeper, c *connection, refresh secretbytes.Bytes) (*oauth.Token, error) {
 	b := v.state.Load().named(c.name)
-	if b == nil || !c.isFor(b.Binding) {
+	if b == nil || !c.isFor(b) {
 		return nil, ErrNotConnected
 	}
 	way := wayNamed(b.Binding, c.Way)

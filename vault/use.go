@@ -74,7 +74,12 @@ func (v *Vault) Use(ctx context.Context, g *gate.Grant, p *Plan, q *http.Request
 	r := g.Request()
 	u := &use{v: v, ctx: ctx, st: st, q: q, host: r.Host, lease: &Lease{host: r.Host, event: g.Event()}, values: values{}}
 	defer u.values.wipe()
-	s := st.site(r.Host, r.Port)
+	var s *site
+	if p != nil && p.st == st {
+		s = p.site
+	} else {
+		s = st.site(r.Host, r.Port)
+	}
 	if changed(p, s) {
 		return nil, denied("policy-changed", "the agent's connections changed while this was decided", "send it again")
 	}
@@ -154,17 +159,15 @@ func (u *use) run(cut func()) error {
 	}
 	// What is signed below must be what leaves.
 	u.q.Header["Accept-Encoding"] = []string{"identity"}
-	if b.Require {
+	if b.Require && u.plan.strips {
 		for name := range u.q.Header {
-			if u.plan.site.strip[foldField(name)] && !u.plan.allowed(name) {
+			if u.plan.site.headers[foldField(name)] == stays && !u.plan.allowed(name) {
 				delete(u.q.Header, name)
 			}
 		}
 	}
-	for _, fill := range []func() error{u.fillHeaders, u.fillQuery, u.fillPath, u.fillHanded, u.body} {
-		if err := fill(); err != nil {
-			return err
-		}
+	if err := u.fill(); err != nil {
+		return err
 	}
 	for _, again := range u.signed {
 		if err := again(); err != nil {
@@ -180,7 +183,7 @@ func (p *Plan) secrets() []string {
 	var names []string
 	add := func(s *spot) {
 		if s != nil {
-			names = append(append(names, s.User.Names()...), s.Value.Names()...)
+			names = append(names, s.secrets...)
 		}
 	}
 	for _, s := range p.headers {
@@ -246,6 +249,23 @@ func (u *use) unusable(text string) error {
 		Code: "credential-unusable", Text: "the credential of the connection " + quote(b.Name) + " " + text,
 		Remedy: "run: ambit connect " + string(u.v.config.Agent) + " " + b.Name + ", with a credential as the service gives it",
 	})
+}
+
+// fill puts the values where the plan says.
+func (u *use) fill() error {
+	if err := u.fillHeaders(); err != nil {
+		return err
+	}
+	if err := u.fillQuery(); err != nil {
+		return err
+	}
+	if err := u.fillPath(); err != nil {
+		return err
+	}
+	if err := u.fillHanded(); err != nil {
+		return err
+	}
+	return u.body()
 }
 
 func (u *use) fillHeaders() error {

@@ -104,6 +104,7 @@ type owner struct {
 type bound struct {
 	*connector.Binding
 	refs  map[string]string // reference by name of the Secret
+	own   []string          // see ownHosts
 	sites []*site           // its Hosts, made ready
 	// sessions is how the references to what its hosts hand back begin; "" if
 	// they hand back nothing.
@@ -146,7 +147,7 @@ func (v *Vault) bind(bindings []*connector.Binding) error {
 	var patterns [][]byte
 	kept := make(map[string]bool)
 	for _, binding := range bindings {
-		b := &bound{Binding: binding, refs: make(map[string]string)}
+		b := &bound{Binding: binding, refs: make(map[string]string), own: ownHosts(binding)}
 		for _, r := range binding.References {
 			ref := r.Shape.Derive(v.config.Ref, "connection", binding.Name, r.Secret)
 			if ref == "" {

@@ -18,6 +18,8 @@ import (
 
 	"ambit/egress"
 	"ambit/internal/forward"
+	"ambit/internal/secretbytes"
+	"ambit/vault"
 )
 
 // BenchmarkRequest sends requests through the whole gate: the socket, TLS on
@@ -29,19 +31,32 @@ func BenchmarkRequest(b *testing.B) {
 	defer up.Close()
 	root := strings.ReplaceAll(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: up.Certificate().Raw})), "\n", "\n        ")
 	port := up.Listener.Addr().(*net.TCPAddr).Port
-	source := fmt.Sprintf("ambit: v1\nname: support\negress:\n  allow:\n    - host: example.com\n      ports: [%d]\n      private: true\n      resolve: [127.0.0.1]\n      ca: |\n        %s\n", port, strings.TrimSpace(root))
+	host := fmt.Sprintf("      ports: [%d]\n      private: true\n      resolve: [127.0.0.1]\n      ca: |\n        %s\n", port, strings.TrimSpace(root))
 	for _, n := range []int{1, 16, 64} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) { benchmarkRequests(b, source, port, n) })
+		b.Run(fmt.Sprintf("rule/%d", n), func(b *testing.B) {
+			benchmarkRequests(b, "ambit: v1\nname: support\negress:\n  allow:\n    - host: example.com\n"+host, port, n)
+		})
+		b.Run(fmt.Sprintf("account/%d", n), func(b *testing.B) {
+			benchmarkRequests(b, "ambit: v1\nname: support\nconnectors:\n    - name: bearer\n      hosts: [example.com]\n"+host, port, n)
+		})
 	}
 }
 
 func benchmarkRequests(b *testing.B, source string, port, clients int) {
 	w := newWorker(b, source)
+	field := ""
+	if ref := w.vault.Placement().Env["BEARER_TOKEN"]; ref != "" {
+		q := vault.ConnectRequest{Name: "bearer", Fields: map[string]secretbytes.Bytes{"token": secretbytes.New([]byte("real-token-0123456789-0123456789"))}}
+		if _, err := w.vault.Connect(b.Context(), q, "uid:0"); err != nil {
+			b.Fatal(err)
+		}
+		field = "Authorization: Bearer " + ref + "\r\n"
+	}
 	var err error
 	if w.ca, err = egress.NewCA("support"); err != nil {
 		b.Fatal(err)
 	}
-	w.proxy, err = egress.New(egress.Config{Gate: w.gate, Endpoints: func() egress.Endpoints { return w.policy.Load() }, CA: w.ca})
+	w.proxy, err = egress.New(egress.Config{Gate: w.gate, Endpoints: func() egress.Endpoints { return w.policy.Load() }, CA: w.ca, Vault: w.vault})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -77,7 +92,7 @@ func benchmarkRequests(b *testing.B, source string, port, clients int) {
 			t := tls.Client(c, &tls.Config{RootCAs: pool, ServerName: "example.com", MinVersion: tls.VersionTLS13})
 			br := bufio.NewReader(t)
 			for range work {
-				_, _ = fmt.Fprintf(t, "GET /v1/x HTTP/1.1\r\nHost: example.com:%d\r\n\r\n", port)
+				_, _ = fmt.Fprintf(t, "GET /v1/x HTTP/1.1\r\nHost: example.com:%d\r\n%s\r\n", port, field)
 				res, err := http.ReadResponse(br, nil)
 				if err != nil || res.StatusCode != http.StatusOK {
 					b.Error(res, err)
