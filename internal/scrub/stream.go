@@ -39,7 +39,7 @@ func (t *Stream) Reader(r io.Reader) io.Reader {
 }
 
 const (
-	minRead  = 512 // the least that the source is asked for at once
+	minRead  = 64  // the least that the source is asked for at once
 	maxEmpty = 100 // how often the source may say nothing, before that is an error
 )
 
@@ -52,7 +52,7 @@ type reader struct {
 	own   []byte // to read into, where the caller's buffer is too small
 	ready []byte // of own: what may go on
 
-	held  [maxForm]byte // what could be the beginning of a form
+	held  []byte // what could be the beginning of a form; most answers need no room for it
 	nHeld int
 }
 
@@ -74,7 +74,7 @@ func (r *reader) Read(p []byte) (int, error) {
 		into := p
 		if small {
 			if r.own == nil {
-				r.own = make([]byte, maxForm+minRead)
+				r.own = make([]byte, maxForm+512)
 			}
 			into = r.own
 		}
@@ -114,7 +114,10 @@ func (r *reader) fill(b []byte) (read, free int) {
 	}
 	free = len(b) - pending
 	r.mask.end -= free
-	r.nHeld = copy(r.held[:], b[free:])
+	if pending > 0 && r.held == nil {
+		r.held = make([]byte, maxForm)
+	}
+	r.nHeld = copy(r.held, b[free:])
 	clear(b[free:])
 	if err != nil {
 		r.nHeld = 0
