@@ -193,7 +193,7 @@ func TestK5RevokedInAStream(t *testing.T) {
 			if _, err := io.WriteString(w, "data: tick\n\n"); err != nil {
 				return
 			}
-			http.NewResponseController(w).Flush()
+			_ = http.NewResponseController(w).Flush()
 			select {
 			case going <- struct{}{}:
 			case <-r.Context().Done():

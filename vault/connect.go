@@ -312,9 +312,9 @@ func listWays(b *connector.Binding) string {
 }
 
 // list names the connections of the manifest, for people.
-func (s *state) list() string {
+func (st *state) list() string {
 	var names []string
-	for _, b := range s.bound {
+	for _, b := range st.bound {
 		if names = append(names, b.Name); len(names) == 20 {
 			names = append(names, "...")
 			break

@@ -61,7 +61,7 @@ func (p place) associated() []byte {
 	b := make([]byte, 0, 192) // most fit
 	b = append(b, "ambit vault row v1\n"...)
 	for _, part := range []string{string(p.agent), p.connection, p.life, p.field} {
-		b = binary.BigEndian.AppendUint32(b, uint32(len(part))) //nolint:gosec // names are short
+		b = binary.BigEndian.AppendUint32(b, uint32(len(part)))
 		b = append(b, part...)
 	}
 	return binary.BigEndian.AppendUint64(b, p.version)

@@ -331,7 +331,7 @@ func put(ctx context.Context, tx *sqldb.Tx, c *connection) error {
 		return err
 	}
 	if _, err := tx.Exec(ctx, "INSERT INTO vault_connection (name, version, key, sealed) VALUES (?, ?, ?, ?)",
-		c.name, int64(c.Version), c.row.seal.version, c.row.text); err != nil { //nolint:gosec // far from 2^63
+		c.name, int64(c.Version), c.row.seal.version, c.row.text); err != nil {
 		return err
 	}
 	for field, v := range c.fields {

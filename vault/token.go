@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"sync"
 	"sync/atomic"
@@ -195,7 +196,7 @@ func (v *Vault) followOne(b *bound) bool {
 		return false
 	}
 	if _, err := v.keep(c); err != nil && !errors.Is(err, ErrNotConnected) {
-		v.logger.Error("the token of a connection is not kept fresh", "connection", b.Name, "err", err)
+		v.logger.Error("the token of a connection is not kept fresh", slog.String("connection", b.Name), slog.Any("err", err))
 	}
 	return true
 }
@@ -305,7 +306,7 @@ func (v *Vault) refresh(ctx context.Context, k *keeper, c *connection, refresh s
 	var final *oauth.Error
 	if errors.As(err, &final) && final.Permanent {
 		if err := v.mustReconnect(context.WithoutCancel(ctx), c.name, c.Life, final.Reason); err != nil {
-			v.logger.Error("that an account must be connected again was not stored", "connection", c.name, "err", err)
+			v.logger.Error("that an account must be connected again was not stored", slog.String("connection", c.name), slog.Any("err", err))
 		}
 	}
 	return t, err

@@ -200,8 +200,8 @@ func (v *Vault) bind(bindings []*connector.Binding) error {
 }
 
 // named returns the binding with the name, or nil.
-func (s *state) named(name string) *bound {
-	for _, b := range s.bound {
+func (st *state) named(name string) *bound {
+	for _, b := range st.bound {
 		if b.Name == name {
 			return b
 		}

@@ -42,8 +42,12 @@ func (a *app) loginHere(ctx context.Context, c *client.Client, id ambit.AgentID,
 	defer cancel()
 	back := &callback{host: address, state: page.Query().Get("state"), came: make(chan arrival)}
 	s := &http.Server{Handler: back, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
+	served := make(chan struct{})
+	var failed error // once served is closed
+	go func() {
+		defer close(served)
+		failed = s.Serve(l)
+	}()
 	defer func() {
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 		defer cancel()
@@ -61,9 +65,8 @@ func (a *app) loginHere(ctx context.Context, c *client.Client, id ambit.AgentID,
 		out, err := c.FinishOAuth(ctx, id, name, came.query)
 		came.outcome <- err
 		return out, err
-	case err := <-served:
-		served <- err
-		return api.Connection{}, fmt.Errorf("listening for the browser to come back: %w", err)
+	case <-served:
+		return api.Connection{}, fmt.Errorf("listening for the browser to come back: %w", failed)
 	case <-ctx.Done():
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return api.Connection{}, errors.New("nobody logged in in time: nothing was connected; run the command again")

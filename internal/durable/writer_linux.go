@@ -90,16 +90,16 @@ type ring struct {
 // The structures of linux/aio_abi.h on the little-endian machines that Ambit
 // runs on.
 type controlBlock struct {
-	data      uint64
-	key       uint32
-	rwFlags   int32
+	_         uint64 // data
+	_         uint32 // key
+	_         int32  // rwFlags
 	opcode    uint16
-	priority  int16
+	_         int16 // priority
 	fd        uint32
 	buffer    uint64
 	length    uint64
 	offset    int64
-	reserved  uint64
+	_         uint64
 	flags     uint32
 	completed uint32 // the eventfd
 }

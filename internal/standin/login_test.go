@@ -63,7 +63,7 @@ func TestLogin(t *testing.T) {
 	resp.Body.Close()
 	typed["password"] = "guess"
 	for range 5 {
-		resp, _ = do(t, c, form, typed, nil)
+		_, _ = do(t, c, form, typed, nil)
 	}
 	if resp, _ = do(t, c, form, typed, nil); resp.StatusCode != http.StatusTooManyRequests {
 		t.Errorf("a sixth guess: %s", resp.Status)

@@ -110,12 +110,15 @@ func TestPlacedFilesAfterTheMemoryIsLost(t *testing.T) {
 // placed.
 func TestB2PlacedFiles(t *testing.T) {
 	for what, plant := range map[string]func(p *placing) error{
-		"a link to a file":            func(p *placing) error { return os.Symlink("../victim/file", filepath.Join(p.Home, ".netrc")) },
-		"a link to nothing":           func(p *placing) error { return os.Symlink("../victim/new", filepath.Join(p.Home, ".netrc")) },
-		"a link to a file of its own": func(p *placing) error { p.write("own", "own"); return os.Symlink("own", filepath.Join(p.Home, ".netrc")) },
-		"an absolute link":            func(p *placing) error { return os.Symlink("/etc/passwd", filepath.Join(p.Home, ".netrc")) },
-		"a pipe":                      func(p *placing) error { return syscall.Mkfifo(filepath.Join(p.Home, ".netrc"), 0o600) },
-		"a folder":                    func(p *placing) error { return os.Mkdir(filepath.Join(p.Home, ".netrc"), 0o700) },
+		"a link to a file":  func(p *placing) error { return os.Symlink("../victim/file", filepath.Join(p.Home, ".netrc")) },
+		"a link to nothing": func(p *placing) error { return os.Symlink("../victim/new", filepath.Join(p.Home, ".netrc")) },
+		"a link to a file of its own": func(p *placing) error {
+			p.write("own", "own")
+			return os.Symlink("own", filepath.Join(p.Home, ".netrc"))
+		},
+		"an absolute link": func(p *placing) error { return os.Symlink("/etc/passwd", filepath.Join(p.Home, ".netrc")) },
+		"a pipe":           func(p *placing) error { return syscall.Mkfifo(filepath.Join(p.Home, ".netrc"), 0o600) },
+		"a folder":         func(p *placing) error { return os.Mkdir(filepath.Join(p.Home, ".netrc"), 0o700) },
 		"a huge file": func(p *placing) error {
 			p.write(".netrc", "")
 			return os.Truncate(filepath.Join(p.Home, ".netrc"), 1<<40)
