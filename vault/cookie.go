@@ -190,9 +190,9 @@ func (u *use) fillCookies() error {
 		if c.session == nil {
 			continue
 		}
-		value, err := u.v.store.openSession(u.plan.site.bound.Name, c.session)
+		value, err := u.openSession(c.session)
 		if err != nil {
-			return u.noSession(err)
+			return err
 		}
 		field = append(field, value.Reveal()...)
 		value.Wipe()
@@ -210,9 +210,9 @@ func (u *use) openHanded(of *session) (secretbytes.Bytes, error) {
 	if of == nil {
 		return secretbytes.Bytes{}, nil
 	}
-	value, err := u.v.store.openSession(u.plan.site.bound.Name, of)
+	value, err := u.openSession(of)
 	if err != nil {
-		return value, u.noSession(err)
+		return value, err
 	}
 	if of.Cookie == "" || !strings.Contains(string(value.Reveal()), "%") {
 		return value, nil
@@ -226,8 +226,21 @@ func (u *use) openHanded(of *session) (secretbytes.Bytes, error) {
 	return secretbytes.New(plain), nil
 }
 
-func (u *use) noSession(err error) error {
-	return u.deny(ambit.Reason{
+// openSession returns a copy of the value, unless the connection has ended since
+// the session was found. What ends it from now on cuts the lease.
+func (u *use) openSession(of *session) (secretbytes.Bytes, error) {
+	b := u.plan.site.bound
+	switch c := u.v.connected(b); {
+	case c == nil:
+		return secretbytes.Bytes{}, u.deny(u.v.notConnected(b))
+	case c.Life != of.Life:
+		return secretbytes.Bytes{}, u.deny(ambit.Reason{Code: "policy-changed", Text: "the connection " + quote(b.Name) + " changed while this was decided", Remedy: "log in again"})
+	}
+	value, err := u.v.store.openSession(b.Name, of)
+	if err == nil {
+		return value, nil
+	}
+	return value, u.deny(ambit.Reason{
 		Code: "credential-failed", Text: "what a host of the connection " + quote(u.plan.site.bound.Name) + " handed back could not be had: " + err.Error(),
 		Remedy: "log in again",
 	})
