@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -73,5 +74,65 @@ func TestK5SessionRevokedBeforeUse(t *testing.T) {
 			}
 			grant.Finish(ambit.Outcome{})
 		}
+	}
+}
+
+// A cookie that a site sets to whatever it is asked to is no way to bring a
+// credential of one's own: what it holds does not go where credentials do.
+func TestN10LaunderedThroughACookie(t *testing.T) {
+	const attackers = "attackers-own-credential"
+	var got string
+	w, _ := hostile(t, func(rw http.ResponseWriter, r *http.Request) {
+		if v := r.URL.Query().Get("lang"); v != "" {
+			rw.Header().Set("Set-Cookie", "lang="+v)
+			return
+		}
+		body, _ := io.ReadAll(r.Body)
+		got += fmt.Sprint(r.Header, r.URL, string(body))
+	})
+	r := w.do(get("https://login.example.com/?lang=" + attackers))
+	ref := r.resp.Cookies()[0].Value
+	const form, json = "application/x-www-form-urlencoded", "application/json"
+	for _, c := range []call{
+		get("https://login.example.com/", "Authorization", "Bearer "+ref),
+		get("https://login.example.com/", "X-Api-Key", ref),
+		get("https://login.example.com/", "x_auth_token", ref),
+		get("https://login.example.com/?access_token=" + ref),
+		get("https://login.example.com/?Access.Token%5B%5D=" + ref),
+		post("https://login.example.com/login", form, "username=evil&password="+ref),
+		post("https://login.example.com/login", form, "access_token="+ref),
+		post("https://login.example.com/login", json, `{"username":"evil","password":"`+ref+`"}`),
+		post("https://login.example.com/login", json, `{"a":{"api_key":"`+ref+`"}}`),
+		post("https://login.example.com/login", "multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\n"+ref+"\r\n--b--\r\n"),
+	} {
+		w.wantDenied(c, "foreign-credential")
+	}
+	if strings.Contains(got, attackers) {
+		t.Errorf("the attacker's credential was used: %s", got)
+	}
+	got = ""
+	for _, c := range []call{get("https://login.example.com/?_csrf="+ref, "X-Csrf-Token", ref), post("https://login.example.com/login", form, "_csrf="+ref)} {
+		if r := w.do(c); r.denied != nil {
+			t.Errorf("a cookie that a script sends on: %v", r.denied)
+		}
+	}
+	if strings.Count(got, attackers) != 3 {
+		t.Errorf("a cookie that a script sends on: %s", got)
+	}
+}
+
+// Somebody's session is none of ours in small pieces, either.
+func TestN10CookieInPieces(t *testing.T) {
+	var got string
+	w, _ := hostile(t, func(_ http.ResponseWriter, r *http.Request) { got = r.Header.Get("Cookie") })
+	text := "lang=de; theme=dark"
+	for i := range 40 {
+		text += fmt.Sprintf("; next-auth.session-token.%d=abcdefg", i)
+	}
+	if r := w.do(get("https://login.example.com/", "Cookie", text)); r.denied != nil {
+		t.Fatal(r.denied)
+	}
+	if n := strings.Count(got, "abcdefg"); n > 20 || !strings.HasPrefix(got, "lang=de; theme=dark") {
+		t.Errorf("%d pieces left: %s", n, got)
 	}
 }
