@@ -1,11 +1,14 @@
 package vault_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -121,6 +124,27 @@ func TestN10LaunderedThroughACookie(t *testing.T) {
 	}
 }
 
+// Bodies of a great many fields take no more memory than their length is worth.
+func TestH4ManyFields(t *testing.T) {
+	w := newWorld(t, "{name: github}")
+	for _, c := range []struct{ media, text string }{
+		{"application/json", "[" + strings.Repeat("1,", 8<<20-2) + "1]"},
+		{"application/x-www-form-urlencoded", strings.Repeat("a=&", 5<<20)},
+	} {
+		var packed bytes.Buffer
+		z := gzip.NewWriter(&packed)
+		_, _ = io.WriteString(z, c.text)
+		z.Close()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		r := w.do(post("https://other.example/", c.media, packed.String(), "Content-Encoding", "gzip"))
+		runtime.ReadMemStats(&after)
+		if used := (after.TotalAlloc - before.TotalAlloc) >> 20; used > 200 {
+			t.Errorf("%s: %d KiB made the gate allocate %d MiB (%v)", c.media, packed.Len()>>10, used, r.denied)
+		}
+	}
+}
+
 // Somebody's session is none of ours in small pieces, either.
 func TestN10CookieInPieces(t *testing.T) {
 	var got string
@@ -134,5 +158,24 @@ func TestN10CookieInPieces(t *testing.T) {
 	}
 	if n := strings.Count(got, "abcdefg"); n > 20 || !strings.HasPrefix(got, "lang=de; theme=dark") {
 		t.Errorf("%d pieces left: %s", n, got)
+	}
+}
+
+// Nor do all that are kept together, however they are to be looked for.
+func TestH4SessionsTooLongTogether(t *testing.T) {
+	w, _ := hostile(t, func(rw http.ResponseWriter, r *http.Request) {
+		for i := range 40 {
+			rw.Header().Add("Set-Cookie", fmt.Sprintf("odd%d=%d%sx", i, i, strings.Repeat("a/+=&%'<>b", 500)))
+		}
+	})
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	r := w.do(get("https://login.example.com/"))
+	runtime.ReadMemStats(&after)
+	if used := (after.TotalAlloc - before.TotalAlloc) >> 20; used > 600 || r.denied != nil {
+		t.Errorf("200 KiB of cookies made the gate allocate %d MiB: %v", used, r.denied)
+	}
+	if r := w.do(get("https://login.example.com/")); r.denied != nil {
+		t.Errorf("afterwards: %v", r.denied)
 	}
 }
