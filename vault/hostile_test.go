@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"ambit"
 )
@@ -121,6 +122,81 @@ func TestN10LaunderedThroughACookie(t *testing.T) {
 	}
 	if strings.Count(got, attackers) != 3 {
 		t.Errorf("a cookie that a script sends on: %s", got)
+	}
+}
+
+// What a request carried is taken out of its answer, also if that answer makes the
+// vault forget it.
+func TestK3SessionForgottenByItsOwnAnswer(t *testing.T) {
+	w, ref := hostile(t, func(rw http.ResponseWriter, r *http.Request) {
+		for i := range 70 {
+			rw.Header().Add("Set-Cookie", fmt.Sprintf("odd%d=odd-value-%d", i, i))
+		}
+		rw.Header().Add("Set-Cookie", "sid=; Max-Age=0")
+		rw.Header().Set("X-Echo", r.Header.Get("Cookie"))
+		fmt.Fprint(rw, r.Header)
+	})
+	r := w.do(get("https://login.example.com/", "Cookie", "sid="+ref))
+	leaks(t, "the real session", r.body+fmt.Sprint(r.resp.Header), realSession)
+}
+
+// A token is kept however the answer in JSON is asked for or labelled.
+func TestK3TokenOfOddAnswers(t *testing.T) {
+	const body = `{"token":"0123456789-real-token-0123456789"}`
+	media := "application/json"
+	before := ""
+	w, _ := hostile(t, func(rw http.ResponseWriter, r *http.Request) {
+		if media != "" {
+			rw.Header()["Content-Type"] = strings.Split(media, "|")
+		}
+		http.ServeContent(rw, r, "", time.Time{}, strings.NewReader(before+body))
+	})
+	for _, c := range []struct{ media, before, ranges string }{
+		{"application/json", "", ""},
+		{"application/json", "", "bytes=0-"},
+		{"application/json", "", "bytes=1-20,21-"},
+		{"application/json; charset=utf-8; charset=utf-8", "", ""},
+		{"application/json; charset=x-user-defined", "", ""},
+		{"application/json|application/json", "", ""},
+		{"application/json", "\xef\xbb\xbf", ""},
+	} {
+		media, before = c.media, c.before
+		q := get("https://login.example.com/token")
+		if c.ranges != "" {
+			q.header.Set("Range", c.ranges)
+		}
+		r := w.do(q)
+		if strings.Contains(r.body, "real-token") {
+			t.Errorf("%+v: the agent has %q", c, r.body)
+		}
+		if r.denied == nil && !strings.Contains(r.body, `{"token":"`) {
+			t.Errorf("%+v: the agent has %q", c, r.body)
+		}
+		if _, err := w.vault.Revoke(t.Context(), "login", "uid:1000"); err != nil { // or it would be known
+			t.Fatal(err)
+		}
+		w.connect("login", "", "username", "ops@acme.example", "password", "real-password", "totp", totpKey)
+	}
+}
+
+// What is too long to be kept does not stand in the way of everything after it.
+func TestH4SessionTooLongToKeep(t *testing.T) {
+	n := 70 << 10
+	w, _ := hostile(t, func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Type", "application/json")
+		if r.URL.Path == "/long" {
+			fmt.Fprintf(rw, `{"token":%q}`, strings.Repeat("x", n))
+		}
+	})
+	if r := w.do(get("https://login.example.com/long")); r.code() != "session-not-kept" {
+		t.Errorf("%v", r.denied)
+	}
+	if r := w.do(get("https://login.example.com/")); r.denied != nil {
+		t.Errorf("afterwards: %v", r.denied)
+	}
+	w.reopen()
+	if r := w.do(get("https://login.example.com/")); r.denied != nil {
+		t.Errorf("after a restart: %v", r.denied)
 	}
 }
 
