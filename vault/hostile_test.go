@@ -255,3 +255,40 @@ func TestH4SessionsTooLongTogether(t *testing.T) {
 		t.Errorf("afterwards: %v", r.denied)
 	}
 }
+
+// N10: services take more than tokens for a credential.
+func TestN10OtherPeoplesTickets(t *testing.T) {
+	w := newWorld(t, "{name: google-drive}", "{name: gmail}", "{name: gitlab}", "{name: slack}")
+	const form = "application/x-www-form-urlencoded"
+	for _, c := range []call{
+		with("PUT", "https://www.googleapis.com/upload/drive/v3/files?uploadType=resumable&upload_id=attackers", strings.NewReader("loot")),
+		with("PUT", "https://gmail.googleapis.com/resumable/upload/gmail/v1/users/me/drafts?upload_id=attackers", strings.NewReader("loot")),
+		post("https://gitlab.com/api/v4/projects/1/trigger/pipeline", form, "token=attackers&ref=main&variables[X]=loot"),
+		post("https://gitlab.com/api/v4/projects/1/ref/main/trigger/pipeline?token=attackers", form, "variables[X]=loot"),
+		with("PUT", "https://gitlab.com/api/v4/jobs/1", strings.NewReader(`{"token":"attackers","trace":"loot"}`), "Content-Type", "application/json"),
+		post("https://gitlab.com/api/v4/error_tracking/collector/api/1/store", "application/json", "{}", "X-Sentry-Auth", "Sentry sentry_key=attackers"),
+	} {
+		w.wantDenied(c, "foreign-credential")
+	}
+	w.wantDenied(post("https://files.slack.com/upload/v1/attackers-ticket", "", "loot"), "method-not-allowed")
+}
+
+// N10: the bucket's pin holds for what is read on the other side, too.
+func TestN10CopyFromAnotherBucket(t *testing.T) {
+	w := newWorld(t, "{name: s3, pin: {region: eu-central-1, bucket: files}}")
+	w.connect("s3", "", "access_key_id", "AKIAREALREALREALREAL", "secret_access_key", "REALrealREALrealREALrealREALrealREALreal")
+	for _, to := range []string{"https://s3.eu-central-1.amazonaws.com/files/a", "https://files.s3.eu-central-1.amazonaws.com/others/a"} {
+		for source, want := range map[string]string{
+			"/others/secret": "pin-not-met", "others/secret": "pin-not-met", "others%2Fsecret?versionId=1": "pin-not-met", "files/../others/secret": "pin-not-met",
+			"arn:aws:s3:eu-central-1:1:accesspoint/others/object/secret": "pin-not-met", "//others/secret": "pin-not-met",
+			"/files/b": "signature-refused", "files/b%20c?versionId=1": "signature-refused", // as it was not signed
+		} {
+			c := signed(t, w, "PUT", to, "eu-central-1", "")
+			c.header.Set("X-Amz-Copy-Source", source)
+			w.wantDenied(c, want)
+		}
+	}
+	w.wantDenied(with("PUT", "https://s3.eu-central-1.amazonaws.com/files/a?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential="+w.env("AWS_ACCESS_KEY_ID")+
+		"%2F20260101%2Feu-central-1%2Fs3%2Faws4_request&X-Amz-Date=20260101T000000Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature="+strings.Repeat("0", 64)+
+		"&x-amz-copy-source=others%2Fsecret", nil), "pin-not-met")
+}
