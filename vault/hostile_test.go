@@ -292,3 +292,21 @@ func TestN10CopyFromAnotherBucket(t *testing.T) {
 		"%2F20260101%2Feu-central-1%2Fs3%2Faws4_request&X-Amz-Date=20260101T000000Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature="+strings.Repeat("0", 64)+
 		"&x-amz-copy-source=others%2Fsecret", nil), "pin-not-met")
 }
+
+// N10: a session in the address is nobody's, whoever's it is: where a person's
+// account is logged in with it, it would be known outside.
+func TestN10SessionInTheAddress(t *testing.T) {
+	w, _ := hostile(t, nil)
+	const form = "application/x-www-form-urlencoded"
+	for _, c := range []call{
+		get("https://login.example.com/?PHPSESSID=attackers-session"),
+		get("https://login.example.com/?jsessionid=attackers-session"),
+		post("https://login.example.com/", form, "PHPSESSID=attackers-session"),
+		post("https://login.example.com/", form, "++++a=b&"+strings.Repeat("+", 300)+"access_token=attackers"),
+	} {
+		w.wantDenied(c, "foreign-credential")
+	}
+	w = newWorld(t, "{name: bearer, as: shop, hosts: [shop.example]}")
+	w.wantDenied(post("https://shop.example/", form, "++++a=b&"+strings.Repeat("+", 300)+"access_token=attackers"), "foreign-credential")
+	w.wantDenied(post("https://shop.example/", form, strings.Repeat("%20", 300)+"access_token=attackers"), "foreign-credential")
+}
