@@ -112,6 +112,8 @@ func (b *binder) foreign() Foreign {
 	login := slices.ContainsFunc(b.def.auth, func(e authEntry) bool { return e.Scheme == Login })
 	if login {
 		f.Headers = append(f.Headers, "Cookie")
+		f.Query = append(f.Query, "jsessionid", "PHPSESSID") // sessions in the address
+		f.Fields = append(f.Fields, "PHPSESSID")
 	} else {
 		f.Strip = []string{"Cookie"}
 	}

@@ -128,21 +128,28 @@ type exchange struct {
 	body  *requestBody // nil if there is none
 	in    int64        // body bytes received
 	sent  bool         // the answer's head went out
+
+	withdrawn bool // a refusal after the grant is in the log
 }
 
 func (x *exchange) run() (again bool) {
 	var o ambit.Outcome
+	var lease *vault.Lease
 	defer func() {
 		if x.body != nil {
 			again = x.body.finish() && again
 			o.BytesOut = x.body.read()
 		}
+		if d := lease.Refusal(errWithdrawn); d != nil && !x.withdrawn { // after the host had answered
+			x.l.p.withdraw(x.l.ctx, x.a, d)
+			o.Error, again = errWithdrawn.Error(), false
+		}
 		o.BytesIn, o.Duration = x.in, time.Since(x.start)
 		x.a.grant.Finish(o)
 	}()
 	q := x.request()
-	lease, f := x.l.p.lend(x.l.ctx, x.l.cancel, x.a, q)
-	if f != nil {
+	var f *refusal
+	if lease, f = x.l.p.lend(x.l.ctx, x.l.cancel, x.a, q); f != nil {
 		o.Error = errWithdrawn.Error()
 		x.l.answerRefusal(f, false, x.head.Method == http.MethodHead, isGRPC(x.head.Header))
 		return false
@@ -212,11 +219,12 @@ func outgoing(granted *ambit.Request, to *origin) *http.Request {
 
 // fail answers for a granted request that came to nothing.
 func (x *exchange) fail(err error, lease *vault.Lease) {
-	if x.l.ctx.Err() != nil {
+	if d := lease.Refusal(err); d != nil { // an agent that has hung up is refused, logged and alerted, too
+		x.withdrawn = true
+		x.l.answerRefusal(x.l.p.withdraw(x.l.ctx, x.a, d), false, x.head.Method == http.MethodHead, isGRPC(x.head.Header))
 		return
 	}
-	if d := lease.Refusal(err); d != nil {
-		x.l.answerRefusal(x.l.p.withdraw(x.l.ctx, x.a, d), false, x.head.Method == http.MethodHead, isGRPC(x.head.Header))
+	if x.l.ctx.Err() != nil {
 		return
 	}
 	if x.body != nil {

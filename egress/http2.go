@@ -115,7 +115,13 @@ func (s *stream) run(ctx context.Context, cancel context.CancelFunc) bool {
 	start := time.Now()
 	var o ambit.Outcome
 	body := &countedBody{src: s.r.Body, idle: &s.idle}
+	var lease *vault.Lease
+	withdrawn := false // a refusal after the grant is in the log
 	defer func() {
+		if d := lease.Refusal(errWithdrawn); d != nil && !withdrawn { // the agent hung up, or the host had answered
+			s.l.p.withdraw(ctx, s.a, d)
+			o.Error = errWithdrawn.Error()
+		}
 		o.BytesOut, o.BytesIn, o.Duration = body.n.Load(), s.in, time.Since(start)
 		s.a.grant.Finish(o)
 	}()
@@ -131,8 +137,8 @@ func (s *stream) run(ctx context.Context, cancel context.CancelFunc) bool {
 	if s.r.ContentLength != 0 {
 		q.Body, q.ContentLength = body, s.r.ContentLength
 	}
-	lease, f := s.l.p.lend(ctx, cancel, s.a, q)
-	if f != nil {
+	var f *refusal
+	if lease, f = s.l.p.lend(ctx, cancel, s.a, q); f != nil {
 		o.Error = errWithdrawn.Error()
 		writeRefusal(s.w, f, s.grpc)
 		return true
@@ -149,14 +155,14 @@ func (s *stream) run(ctx context.Context, cancel context.CancelFunc) bool {
 		if ctx.Err() != nil { // cut, by whichever side
 			return false
 		}
-		s.fail(ctx, err, lease)
+		withdrawn = s.fail(ctx, err, lease)
 		return true
 	}
 	defer resp.Body.Close()
 	o.Status = resp.StatusCode
 	if err := lease.Answer(resp); err != nil {
 		o.Error = oneLine(err)
-		s.fail(ctx, err, lease)
+		withdrawn = s.fail(ctx, err, lease)
 		return true
 	}
 	s.idle.start(s.l.p.patience(resp.Header), s.idle.fire)
@@ -167,13 +173,16 @@ func (s *stream) run(ctx context.Context, cancel context.CancelFunc) bool {
 	return true
 }
 
-// fail answers for a granted request that came to nothing.
-func (s *stream) fail(ctx context.Context, err error, lease *vault.Lease) {
+// fail answers for a granted request that came to nothing. It returns true if that
+// was a refusal, which is in the log then.
+func (s *stream) fail(ctx context.Context, err error, lease *vault.Lease) (withdrawn bool) {
 	f := failed(err, s.a.grant.Event())
-	if d := lease.Refusal(err); d != nil {
+	d := lease.Refusal(err)
+	if d != nil {
 		f = s.l.p.withdraw(ctx, s.a, d)
 	}
 	writeRefusal(s.w, f, s.grpc)
+	return d != nil
 }
 
 // answer passes head, body and trailers on.

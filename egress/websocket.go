@@ -54,6 +54,7 @@ func (x *exchange) websocket(resp *http.Response, lease *vault.Lease, o *ambit.O
 	}
 	o.BytesOut, x.in, err = x.l.tunnel(x.l.br, up)
 	if d := lease.Refusal(err); d != nil {
+		x.withdrawn = true
 		x.l.p.withdraw(x.l.ctx, x.a, d)
 		if b := lease.Goodbye(d); b != nil && x.l.write(b) == nil {
 			x.l.refused = true // it lingers, so that the program reads it

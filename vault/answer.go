@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"ambit"
@@ -219,16 +220,30 @@ func (l *Lease) Answer(resp *http.Response) error {
 	if src, err = l.takeOver(resp, src); err != nil {
 		return err
 	}
-	l.echoed.Add(int64(l.scrub.Header(resp.Header)))
+	l.header(resp.Header)
 	if resp.Body == nil || resp.Body == http.NoBody {
 		return nil
 	}
 	if src == nil {
 		src = resp.Body
 	}
-	stream := l.scrub.Stream()
-	resp.Body = &answerBody{l: l, resp: resp, src: resp.Body, stream: stream, r: stream.Reader(src)}
+	body := &answerBody{l: l, resp: resp, src: resp.Body, r: src}
+	for _, s := range l.scrubbers() {
+		stream := s.Stream()
+		body.streams, body.r = append(body.streams, stream), stream.Reader(body.r)
+	}
+	resp.Body = body
 	return nil
+}
+
+// scrubbers are all that an answer goes through.
+func (l *Lease) scrubbers() []*scrubber { return append(slices.Clone(l.older), l.scrub) }
+
+// header takes the secrets out of a header or trailer.
+func (l *Lease) header(h http.Header) {
+	for _, s := range l.scrubbers() {
+		l.echoed.Add(int64(s.Header(h)))
+	}
 }
 
 // plainBody returns the body of an answer without a compression that was not
@@ -281,8 +296,8 @@ type answerBody struct {
 	src  io.Closer
 	r    io.Reader
 
-	stream *scrub.Stream
-	echoed int // of what stream found, what the lease knows
+	streams []*scrub.Stream
+	echoed  int // of what they found, what the lease knows
 }
 
 // Read implements io.Reader.
@@ -293,9 +308,13 @@ func (b *answerBody) Read(p []byte) (int, error) {
 		return 0, errRevoked
 	}
 	if errors.Is(err, io.EOF) {
-		b.l.echoed.Add(int64(b.l.scrub.Header(b.resp.Trailer)))
+		b.l.header(b.resp.Trailer)
 	}
-	if found := b.stream.Found(); found > b.echoed {
+	found := 0
+	for _, s := range b.streams {
+		found += s.Found()
+	}
+	if found > b.echoed {
 		b.l.echoed.Add(int64(found - b.echoed))
 		b.echoed = found
 	}

@@ -294,6 +294,9 @@ func (u *use) inspect(b []byte, m media, pins []bodyPin, spots []*spot) ([]edit,
 			}
 			continue
 		}
+		if s == nil && u.plan.site.laundersAt(back, f, m.kind, spots) {
+			return nil, u.plan.site.bound.foreignAt("the field " + quote(f.name) + " of " + u.part())
+		}
 		if reason := u.look(b[from:f.start]); reason != nil {
 			return nil, reason
 		}
@@ -373,6 +376,14 @@ func (s *site) isForeign(f field, kind bodyKind, spots []*spot) bool {
 		}
 	}
 	return false
+}
+
+// laundersAt is launders for a field of a body. No session is a password.
+func (s *site) laundersAt(of *session, f field, kind bodyKind, spots []*spot) bool {
+	if !s.bound.Require || of == nil || !s.isForeign(f, kind, spots) {
+		return false
+	}
+	return !hasField(s.fields, f.name) || s.launders(of)
 }
 
 // fillBody puts the real values in.

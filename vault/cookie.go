@@ -28,6 +28,11 @@ type handedFill struct {
 	session *session     // nil if there is no such thing any more: the place is emptied
 }
 
+// maxShort is how many bytes all cookies together may have that are sent on
+// because each is too short to be a credential: some servers put one together from
+// cookies with numbers.
+const maxShort = 128
+
 // matchHanded finds the references to what hosts handed back: in cookies, in
 // header fields and in the query. Of the cookies only those are sent on that the
 // site set, that are references, or that are too short to be credentials.
@@ -50,6 +55,9 @@ func (v *Vault) matchHanded(p *Plan, r *ambit.Request) *ambit.Reason {
 			continue
 		}
 		found, reason := v.lookUp(p, r.Host, values[0][i:], "the header field "+name)
+		if reason == nil && p.site.headers[foldField(name)] != passes && p.site.launders(found) {
+			reason = b.foreignAt("the header field " + name)
+		}
 		if reason != nil {
 			return reason
 		}
@@ -60,8 +68,11 @@ func (v *Vault) matchHanded(p *Plan, r *ambit.Request) *ambit.Reason {
 	}
 	i := 0
 	for pair := range strings.SplitSeq(r.RawQuery, "&") {
-		if _, value, _ := strings.Cut(pair, "="); strings.HasPrefix(value, b.sessions) {
+		if name, value, _ := strings.Cut(pair, "="); strings.HasPrefix(value, b.sessions) {
 			found, reason := v.lookUp(p, r.Host, value, "the query")
+			if reason == nil && hasField(p.site.query, unescape(name)) && p.site.launders(found) {
+				reason = b.foreignAt("the query parameter " + quote(name))
+			}
 			if reason != nil {
 				return reason
 			}
@@ -70,6 +81,15 @@ func (v *Vault) matchHanded(p *Plan, r *ambit.Request) *ambit.Reason {
 		i++
 	}
 	return nil
+}
+
+// launders says that what a session stands for may not be where the host takes
+// credentials: many sites set a cookie, a language say, to whatever they are asked
+// to, and an attacker's credential would come back as one of ours. A cookie that is
+// called like a credential is one.
+func (s *site) launders(of *session) bool {
+	return s.bound.Require && of != nil && of.Cookie != "" &&
+		s.headers[foldField(of.Cookie)] == passes && !hasField(s.query, of.Cookie) && !hasField(s.fields, of.Cookie)
 }
 
 // isScheme says that s is empty, or one word and a space: "Bearer ".
@@ -93,6 +113,7 @@ func (v *Vault) lookUp(p *Plan, host, ref, where string) (*session, *ambit.Reaso
 func (v *Vault) matchCookies(p *Plan, host, field string) *ambit.Reason {
 	s := p.site
 	p.session = true
+	short := 0 // bytes of cookies that are too short to be credentials
 	for pair := range strings.SplitSeq(field, ";") {
 		pair = strings.TrimSpace(pair)
 		name, value, has := strings.Cut(pair, "=")
@@ -116,7 +137,11 @@ func (v *Vault) matchCookies(p *Plan, host, field string) *ambit.Reason {
 			}
 			continue
 		}
-		foreign := s.bound.Require && s.session.keepsCookie(name) && len(value) >= scrub.MinLen
+		foreign := s.bound.Require && s.session.keepsCookie(name)
+		if foreign && len(value) < scrub.MinLen {
+			short += len(value)
+			foreign = short > maxShort
+		}
 		p.cookies = append(p.cookies, crumb{text: pair, foreign: foreign})
 	}
 	return nil
@@ -190,9 +215,9 @@ func (u *use) fillCookies() error {
 		if c.session == nil {
 			continue
 		}
-		value, err := u.v.store.openSession(u.plan.site.bound.Name, c.session)
+		value, err := u.openSession(c.session)
 		if err != nil {
-			return u.noSession(err)
+			return err
 		}
 		field = append(field, value.Reveal()...)
 		value.Wipe()
@@ -210,9 +235,9 @@ func (u *use) openHanded(of *session) (secretbytes.Bytes, error) {
 	if of == nil {
 		return secretbytes.Bytes{}, nil
 	}
-	value, err := u.v.store.openSession(u.plan.site.bound.Name, of)
+	value, err := u.openSession(of)
 	if err != nil {
-		return value, u.noSession(err)
+		return value, err
 	}
 	if of.Cookie == "" || !strings.Contains(string(value.Reveal()), "%") {
 		return value, nil
@@ -226,8 +251,21 @@ func (u *use) openHanded(of *session) (secretbytes.Bytes, error) {
 	return secretbytes.New(plain), nil
 }
 
-func (u *use) noSession(err error) error {
-	return u.deny(ambit.Reason{
+// openSession returns a copy of the value, unless the connection has ended since
+// the session was found. What ends it from now on cuts the lease.
+func (u *use) openSession(of *session) (secretbytes.Bytes, error) {
+	b := u.plan.site.bound
+	switch c := u.v.connected(b); {
+	case c == nil:
+		return secretbytes.Bytes{}, u.deny(u.v.notConnected(b))
+	case c.Life != of.Life:
+		return secretbytes.Bytes{}, u.deny(ambit.Reason{Code: "policy-changed", Text: "the connection " + quote(b.Name) + " changed while this was decided", Remedy: "log in again"})
+	}
+	value, err := u.v.store.openSession(b.Name, of)
+	if err == nil {
+		return value, nil
+	}
+	return value, u.deny(ambit.Reason{
 		Code: "credential-failed", Text: "what a host of the connection " + quote(u.plan.site.bound.Name) + " handed back could not be had: " + err.Error(),
 		Remedy: "log in again",
 	})

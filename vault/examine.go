@@ -1,10 +1,12 @@
 package vault
 
 import (
+	"slices"
 	"strings"
 
 	"ambit"
 	"ambit/connector"
+	"ambit/internal/urlpath"
 	"ambit/vault/sign"
 )
 
@@ -36,7 +38,8 @@ type queryFill struct {
 // Examine looks for references in the header, query and path of a request, and
 // for credentials that are none of ours. A verdict that is not nil is denied,
 // and says why for the gate to log; the codes are reference-misplaced,
-// foreign-credential, not-connected and scheme-unknown. It sets r.Connection if
+// foreign-credential, signature-refused, pin-not-met, not-connected and
+// scheme-unknown. It sets r.Connection if
 // the request asks for a credential, and changes nothing else.
 //
 // References in a body are found by [Vault.Use].
@@ -196,7 +199,45 @@ func (p *Plan) claim(w *way, r *ambit.Request) *ambit.Reason {
 			Remedy: "set the region and the service in the program, or the region's pin of the connection",
 		}
 	}
+	if reason := p.site.bound.copies(r); reason != nil {
+		return reason
+	}
 	p.signed = append(p.signed, w)
+	return nil
+}
+
+// copies holds what S3 is told to copy from to the paths that are open: it reads
+// there with the same key. SDKs may write the field into the query of a presigned
+// URL.
+func (b *bound) copies(r *ambit.Request) *ambit.Reason {
+	const name = "X-Amz-Copy-Source"
+	sources := r.Header[name]
+	for pair := range strings.SplitSeq(r.RawQuery, "&") {
+		if key, value, _ := strings.Cut(pair, "="); strings.EqualFold(unescape(key), name) {
+			sources = append(slices.Clone(sources), value)
+		}
+	}
+	if len(sources) == 0 {
+		return nil
+	}
+	var paths []string
+	for i := range b.Rules {
+		paths = append(paths, b.Rules[i].Paths...)
+	}
+	if paths == nil {
+		return nil
+	}
+	open, err := newScope(nil, paths)
+	for _, from := range sources {
+		from, _, _ = strings.Cut(unescape(from), "?")
+		path, bad := urlpath.Canonical("/" + strings.TrimPrefix(string(appendEscaped(nil, []byte(from), "/")), "/"))
+		if err != nil || bad != nil || !open.has("GET", path) {
+			return &ambit.Reason{
+				Code: "pin-not-met", Text: "the request copies from " + quote(from) + ", which the connection " + quote(b.Name) + " does not open",
+				Remedy: "copy from what the connection is pinned to, as in bucket/key",
+			}
+		}
+	}
 	return nil
 }
 

@@ -33,10 +33,19 @@ func (f field) holds() bool {
 	return f.value != "null" && f.value != "true" && f.value != "false"
 }
 
+// maxFields is how many fields a body may have that is taken apart: one of a few
+// KiB can be decompressed to millions of them.
+const maxFields = 1 << 16
+
+var errFields = errors.New("it has more than 65536 fields")
+
 // fieldsOf takes a body apart, in order. An opaque body has no fields.
 func fieldsOf(b []byte, m media) ([]field, error) {
 	switch m.kind {
 	case formBody:
+		if bytes.Count(b, []byte("&"))+bytes.Count(b, []byte(";")) >= maxFields {
+			return nil, errFields
+		}
 		return formFields(b), nil
 	case multipartBody:
 		return multipartFields(b, m.boundary)
@@ -97,6 +106,9 @@ func multipartFields(b []byte, boundary string) ([]field, error) {
 		if err != nil {
 			return nil, err
 		}
+		if len(all) == maxFields {
+			return nil, errFields
+		}
 		stop := len(b) - len(part) + end
 		all = append(all, field{name: name, value: string(value), start: stop - len(value), end: stop, text: true, scalar: true})
 	}
@@ -148,21 +160,35 @@ type level struct {
 	prefix  int // length of the pointer without this level
 }
 
-// jsonFields walks through one JSON value.
-func jsonFields(b []byte) ([]field, error) {
+// jsonFields takes one JSON value apart.
+func jsonFields(b []byte) (all []field, err error) {
+	err = walkJSON(b, func(f field) error {
+		if len(all) == maxFields {
+			return errFields
+		}
+		all = append(all, f)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// walkJSON calls visit for each field of one JSON value, until that is an error.
+func walkJSON(b []byte, visit func(field) error) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber()
-	var all []field
 	var stack []level
 	var pointer []byte
 	for done := false; ; {
 		from := int(d.InputOffset())
 		t, err := d.Token()
 		if err == io.EOF && done && len(stack) == 0 {
-			return all, nil
+			return nil
 		}
 		if err != nil || done && len(stack) == 0 {
-			return nil, errJSON
+			return errJSON
 		}
 		done = true
 		end := int(d.InputOffset())
@@ -191,13 +217,15 @@ func jsonFields(b []byte) ([]field, error) {
 		case json.Delim:
 			f.scalar, f.value = false, t.String()
 			if len(stack) == maxDepth {
-				return nil, errJSON
+				return errJSON
 			}
 			stack = append(stack, level{object: t == '{', wantKey: t == '{', prefix: len(pointer), key: f.name})
 		default:
 			f.value = string(b[from:end])
 		}
-		all = append(all, f)
+		if err := visit(f); err != nil {
+			return err
+		}
 	}
 }
 

@@ -33,7 +33,7 @@ func (l *Lease) upgrade(resp *http.Response) error {
 			return err
 		}
 		l.newest.Store(l.scrub)
-		l.echoed.Add(int64(l.scrub.Header(resp.Header)))
+		l.header(resp.Header)
 	}
 	wire, ok := resp.Body.(io.ReadWriteCloser)
 	if !ok {
@@ -301,7 +301,9 @@ func (u *use) renew() error {
 	if err := u.watchAnswer(); err != nil {
 		return err
 	}
-	u.lease.older = before
+	if before != nil {
+		u.lease.older = append(u.lease.older, before)
+	}
 	u.lease.newest.Store(u.lease.scrub)
 	return nil
 }

@@ -20,6 +20,12 @@ import (
 // in bytes.
 const maxHandback = 4 << 20
 
+// maxValue is the longest value that is kept, in bytes: what is longer fits into
+// no header field, and all forms of it are looked for in answers.
+const maxValue = 16 << 10
+
+var errValue = errors.New("it is longer than 16 KiB")
+
 // handback is what one answer hands back.
 type handback struct {
 	l      *Lease
@@ -74,6 +80,10 @@ func (h *handback) wipe() {
 
 // add takes a value over. It returns the reference.
 func (h *handback) add(k handed) (string, error) {
+	if len(k.Value) > maxValue {
+		clear(k.Value)
+		return "", errValue
+	}
 	k.Life, k.Host = h.c.Life, h.host
 	ref, err := h.l.vault.refOf(h.l.bound, &k)
 	if err != nil {
@@ -123,7 +133,11 @@ func (h *handback) cookies() error {
 // read reads a body in JSON, and finds the tokens in it.
 func (h *handback) read(src io.Reader) (io.Reader, error) {
 	pointers := h.l.site.session.answers
-	if m, err := mediaOf(h.resp.Header); src == nil || len(pointers) == 0 || err != nil || m.kind != jsonBody || h.resp.StatusCode == http.StatusPartialContent {
+	m, odd := mediaOf(h.resp.Header)
+	if odd != nil && strings.Contains(strings.ToLower(strings.Join(h.resp.Header["Content-Type"], " ")), "json") {
+		m.kind = jsonBody
+	}
+	if src == nil || len(pointers) == 0 || m.kind != jsonBody || h.resp.StatusCode == http.StatusPartialContent {
 		return src, nil
 	}
 	var err error
@@ -134,14 +148,25 @@ func (h *handback) read(src io.Reader) (io.Reader, error) {
 		return nil, denied("answer-opaque", "the answer is longer than 4 MiB, and it would have to be looked at whole for tokens that the host hands back",
 			"ask for it in smaller pages; or let the connector's answers name nothing, if no token comes back in JSON")
 	}
-	fields, err := jsonFields(h.body)
-	if err != nil && json.Valid(h.body) {
+	const mark = "\xef\xbb\xbf" // of UTF-8: no JSON, but clients read on behind it
+	text := bytes.TrimPrefix(h.body, []byte(mark))
+	var fields []field
+	err = walkJSON(text, func(f field) error {
+		if f.text && len(f.value) >= scrub.MinLen && slices.Contains(pointers, f.pointer) {
+			fields = append(fields, f)
+		}
+		return nil
+	})
+	switch {
+	case err != nil && odd != nil:
+		return nil, denied("answer-opaque", "the answer is JSON of which "+odd.Error()+", so that nobody can look for tokens that the host hands back", "ask the host for UTF-8")
+	case err != nil && json.Valid(text):
 		return nil, denied("answer-opaque", "the answer is JSON that is too deep to be looked at for tokens that the host hands back", "ask the host for something simpler")
+	case err != nil:
+		fields = nil
 	}
 	for _, f := range fields {
-		if !f.text || len(f.value) < scrub.MinLen || !slices.Contains(pointers, f.pointer) {
-			continue
-		}
+		f.start, f.end = f.start+len(h.body)-len(text), f.end+len(h.body)-len(text)
 		ref, err := h.add(handed{Value: []byte(f.value)})
 		if err != nil {
 			return nil, h.refuse(err)
@@ -200,7 +225,7 @@ func (h *handback) keep() error {
 	if err != nil {
 		return h.refuse(err)
 	}
-	v.leases.release(h.l.scrub)
+	h.l.older = append(h.l.older, h.l.scrub) // what is forgotten now can be in this answer all the same
 	h.l.scrub = s
 	return nil
 }

@@ -92,13 +92,13 @@ type Lease struct {
 	watches  bool        // something may be refused later
 	carries  bool        // the request has the credential in it
 	scrub    *scrubber   // nil if there is nothing to take out of the answer
+	older    []*scrubber // that were in place of scrub before
 	identity *Identity   // nil if no certificate is shown
 
 	// Of a WebSocket:
 	socket   *use                     // nil if it is none
 	received *receiver                // nil until it is open
 	newest   atomic.Pointer[scrubber] // scrub, for the receiver
-	older    *scrubber                // that was in place of scrub before; nil if there was none
 
 	refused atomic.Pointer[ambit.DenyError]
 	once    sync.Once
@@ -134,8 +134,8 @@ func (l *Lease) Done() {
 		if l.identity != nil {
 			l.vault.leases.releaseIdentity(l.identity)
 		}
-		if l.older != nil {
-			l.vault.leases.release(l.older)
+		for _, s := range l.older {
+			l.vault.leases.release(s)
 		}
 		if n := l.echoed.Load(); n > 0 {
 			l.vault.config.Alerts.Raise(ambit.Low, "credential-echoed "+l.bound.Name,

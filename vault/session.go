@@ -22,6 +22,11 @@ import (
 // one connection. Those that were used the longest ago give way.
 const MaxSessions = 64
 
+// maxSealed is how many bytes they may have together, as they are sealed: a quarter
+// of it is for that. All forms of each are looked for in answers, and for a value
+// that needs escaping they are a hundred times its length.
+const maxSealed = 32 << 10
+
 // handed is a credential that a host handed back when the agent logged in: a
 // cookie, or a token in an answer.
 type handed struct {
@@ -170,6 +175,7 @@ func (s *store) keepSessions(ctx context.Context, c *connection, all map[string]
 		return nil, nil
 	}
 	gone := excess(next)
+	fresh = slices.DeleteFunc(fresh, func(made *session) bool { return next[made.ref] == nil }) // too many at once
 	err := s.db.Write(ctx, func(tx *sqldb.Tx) error {
 		for _, ref := range gone {
 			if err := dropSession(ctx, tx, c.name, ref); err != nil {
@@ -201,12 +207,20 @@ func (s *store) setSessions(c *connection, next map[string]*session) error {
 	return nil
 }
 
-// excess takes out of all what is more than MaxSessions.
+// excess takes out of all what is more than MaxSessions or maxSealed.
 func excess(all map[string]*session) (gone []string) {
 	byUse := slices.SortedFunc(maps.Values(all), func(a, b *session) int {
 		return cmp.Or(cmp.Compare(a.used.Load(), b.used.Load()), cmp.Compare(a.made, b.made), cmp.Compare(a.ref, b.ref))
 	})
-	for _, of := range byUse[:max(0, len(byUse)-MaxSessions)] {
+	size := 0
+	for _, of := range byUse {
+		size += len(of.row.text)
+	}
+	for _, of := range byUse {
+		if len(all) <= MaxSessions && size <= maxSealed {
+			break
+		}
+		size -= len(of.row.text)
 		gone = append(gone, of.ref)
 		delete(all, of.ref)
 	}

@@ -147,8 +147,11 @@ func (w *formWatch) next(b []byte) string {
 			return inBody(unescape(string(w.name)))
 		case c == '=':
 			w.value, w.hit = true, hasField(w.names, unescape(string(w.name)))
+		case c == '+' && len(w.name) == 0: // a space in front of a name is none of it (PHP)
 		case len(w.name) < maxName:
-			w.name = append(w.name, c)
+			if w.name = append(w.name, c); string(w.name) == "%20" {
+				w.name = w.name[:0]
+			}
 		}
 	}
 	return ""
