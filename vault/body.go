@@ -181,20 +181,23 @@ func unreadable(text string) ambit.Reason {
 	return ambit.Reason{Code: "body-unreadable", Text: "the body cannot be looked at: " + text, Remedy: "this is for the program that sent it to mend"}
 }
 
+func tooLong() ambit.Reason {
+	return ambit.Reason{
+		Code: "body-too-long", Text: "the body is longer than 1 MiB, and it would have to be read before it leaves: it is compressed, or the host takes a credential or has a pin in it",
+		Remedy: "send it in smaller parts, or without compression",
+	}
+}
+
 // hold reads the body, looks at it and fills it.
 func (u *use) hold(m media, coding string, pins []bodyPin, spots []*spot) error {
 	q := u.q
-	tooLong := u.deny(ambit.Reason{
-		Code: "body-too-long", Text: "the body is longer than 1 MiB, and it would have to be read before it leaves: it is compressed, or the host takes a credential or has a pin in it",
-		Remedy: "send it in smaller parts, or without compression",
-	})
 	passes := coding == "" && len(pins) == 0 && m.kind == multipartBody // an upload: no login is that long
 	if q.ContentLength > maxHeld {
 		if passes {
 			u.pass(m, q.Body, spots)
 			return nil
 		}
-		return tooLong
+		return u.deny(tooLong())
 	}
 	sent, err := io.ReadAll(io.LimitReader(q.Body, maxHeld+1))
 	switch {
@@ -204,24 +207,11 @@ func (u *use) hold(m media, coding string, pins []bodyPin, spots []*spot) error 
 		u.pass(m, heldBody{io.MultiReader(bytes.NewReader(sent), q.Body), q.Body}, spots)
 		return nil
 	case len(sent) > maxHeld:
-		return tooLong
+		return u.deny(tooLong())
 	}
-	plain := sent
-	if coding != "" {
-		r, err := decompressed(bytes.NewReader(sent), coding)
-		if err == nil {
-			plain, err = io.ReadAll(io.LimitReader(r, maxPlain+1))
-		}
-		if err != nil {
-			return u.deny(unreadable("its compression (" + coding + ") is broken: " + err.Error()))
-		}
-		if len(plain) > maxPlain {
-			return tooLong
-		}
-	}
-	edits, reason := u.inspect(plain, m, pins, spots)
-	if reason != nil {
-		return u.deny(*reason)
+	edits, err := u.unpack(sent, m, coding, pins, spots)
+	if err != nil {
+		return err
 	}
 	if len(edits) > 0 {
 		if coding != "" {
@@ -230,13 +220,37 @@ func (u *use) hold(m media, coding string, pins []bodyPin, spots []*spot) error 
 				Remedy: "let the program send it without compression",
 			})
 		}
-		if sent, err = u.fillBody(plain, m, edits); err != nil {
+		if sent, err = u.fillBody(sent, m, edits); err != nil {
 			return err
 		}
 	}
 	q.Body = heldBody{bytes.NewReader(sent), q.Body}
 	q.GetBody, q.ContentLength = nil, int64(len(sent))
 	return nil
+}
+
+// unpack undoes the compression, and looks at what it is: of one body at a time,
+// because it can take a hundred times the memory that the body does.
+func (u *use) unpack(b []byte, m media, coding string, pins []bodyPin, spots []*spot) ([]edit, error) {
+	u.v.unpacking.Lock()
+	defer u.v.unpacking.Unlock()
+	if coding != "" {
+		r, err := decompressed(bytes.NewReader(b), coding)
+		if err == nil {
+			b, err = io.ReadAll(io.LimitReader(r, maxPlain+1))
+		}
+		if err != nil {
+			return nil, u.deny(unreadable("its compression (" + coding + ") is broken: " + err.Error()))
+		}
+		if len(b) > maxPlain {
+			return nil, u.deny(tooLong())
+		}
+	}
+	edits, reason := u.inspect(b, m, pins, spots)
+	if reason != nil {
+		return nil, u.deny(*reason)
+	}
+	return edits, nil
 }
 
 // heldBody is a body that was read, in front of the one that it was.

@@ -10,10 +10,13 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"ambit"
+	"ambit/gate"
+	"ambit/vault"
 )
 
 // hostile is a login whose host does what serve says; it returns the reference to
@@ -309,4 +312,64 @@ func TestN10SessionInTheAddress(t *testing.T) {
 	w = newWorld(t, "{name: bearer, as: shop, hosts: [shop.example]}")
 	w.wantDenied(post("https://shop.example/", form, "++++a=b&"+strings.Repeat("+", 300)+"access_token=attackers"), "foreign-credential")
 	w.wantDenied(post("https://shop.example/", form, strings.Repeat("%20", 300)+"access_token=attackers"), "foreign-credential")
+}
+
+// Nor do many at once take more than one does.
+func TestH4ManyPackedBodies(t *testing.T) {
+	w := newWorld(t, "{name: github}")
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	_, _ = io.WriteString(z, "["+strings.Repeat("1,", 7<<20)+"1]")
+	z.Close()
+	const n = 40
+	type ready struct {
+		grant *gate.Grant
+		plan  *vault.Plan
+		q     *http.Request
+	}
+	var all []ready
+	for range n {
+		request, q := w.request(post("https://other.example/", "application/json", packed.String(), "Content-Encoding", "gzip"))
+		plan, _ := w.vault.Examine(request)
+		grant, err := w.gate.CheckWith(t.Context(), request, nil)
+		if err == nil {
+			err = grant.Use()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer grant.Finish(ambit.Outcome{})
+		all = append(all, ready{grant, plan, q})
+	}
+	var before, now runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var wg sync.WaitGroup
+		for _, r := range all {
+			wg.Go(func() {
+				lease, err := w.vault.Use(t.Context(), r.grant, r.plan, r.q, func() {})
+				if err != nil {
+					t.Error(err)
+				}
+				lease.Done()
+			})
+		}
+		wg.Wait()
+	}()
+	most := uint64(0)
+	for over := false; !over; {
+		select {
+		case <-done:
+			over = true
+		case <-time.After(5 * time.Millisecond):
+		}
+		runtime.ReadMemStats(&now)
+		most = max(most, now.HeapAlloc-min(now.HeapAlloc, before.HeapAlloc))
+	}
+	if most >>= 20; most > 300 {
+		t.Errorf("%d bodies took %d MiB at once", n, most)
+	}
 }

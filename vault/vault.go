@@ -76,6 +76,8 @@ type Vault struct {
 	tokens tokens
 	logins logins
 
+	unpacking sync.Mutex // held while the memory for one body is taken, never while anything is waited for
+
 	mu    sync.Mutex            // held while bindings or connections change
 	state atomic.Pointer[state] // never nil
 }
