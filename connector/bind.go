@@ -178,6 +178,10 @@ func (b *binder) hosts() []bound {
 			entry = b.def.hosts[0]
 		}
 		for _, h := range given {
+			if !b.def.Generic && strings.HasPrefix(h, "*.") { // a name below could say whose bucket it is, whatever the pin says
+				b.refuse("hosts", "the connector "+b.def.Name+" is for one installation, and "+strictyaml.Quote(h)+" is many names", "write its host")
+				continue
+			}
 			all = append(all, bound{h, entry})
 		}
 		return all

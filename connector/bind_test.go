@@ -211,6 +211,7 @@ func TestBindRefuses(t *testing.T) {
 		{"hosts not wanted", "  - {name: github, hosts: [github.corp.example]}\n", `connectors[0].hosts: the connector github is for the service's own hosts only`},
 		{"hosts missing", "  - name: bearer\n", `connectors[0]: the connector bearer needs the hosts of the service; write for example hosts: [api.acme.example]`},
 		{"same host", "  - {name: bearer, hosts: [api.a.example]}\n  - {name: query, hosts: [api.a.example]}\n", `m.yaml:5:5: connectors[1]: is for the host api.a.example, as is connectors[0] "bearer" (line 4): nothing in a request tells which credential is meant`},
+		{"a wildcard where names say whose it is", "  - {name: s3, hosts: [\"*.minio.example\"], pin: {region: eu-central-1, bucket: files}}\n", `is for one installation, and "*.minio.example" is many names`},
 		{"host under a wildcard", "  - {name: bearer, hosts: [\"*.a.example\"]}\n  - {name: query, hosts: [x.y.a.example]}\n", `connectors[1]: is for the host x.y.a.example`},
 		{"wildcard under a wildcard", "  - {name: bearer, hosts: [\"*.b.a.example\"]}\n  - {name: query, hosts: [\"*.a.example\"]}\n", `connectors[1]: is for the host *.a.example`},
 		{"paths outside of the pin", "  - {name: github, pin: {owner: acme}, paths: [/repos/evil/**]}\n", `connectors[0].paths: none of them is within what the connector and the pins leave open`},
