@@ -302,10 +302,10 @@ func TestH3MalformedFrames(t *testing.T) {
 		"frames without content": append(frame(textBegins, "hello "+w.reference[:5]), bytes.Repeat(frame(middle, ""), 20000)...),
 	} {
 		for _, first := range []bool{true, false} { // is looked at in another way
+			if first && name == "frames without content" {
+				continue // the first message is kept without its frames, so that there is nothing to refuse
+			}
 			t.Run(fmt.Sprintf("%s, first %v", name, first), func(t *testing.T) {
-				if first && name == "frames without content" {
-					t.Skip("the first message is kept without its frames")
-				}
 				c, r := w.talk(s.shop)
 				defer c.Close()
 				if !first {
