@@ -5,9 +5,10 @@
 // Two searches work together. Where no pattern has begun, a table says for
 // each four bytes how far the next place is at which one could begin (Wu and
 // Manber, "A fast algorithm for multi-pattern searching", 1994), so that most
-// of a text is never looked at. Where one could begin, a trie with failure
-// links goes on byte by byte (Aho and Corasick, 1975) until all that had begun
-// is over. The trie is left early only if at least half of what it read is
+// of a text is never looked at. At such a place, a bit says whether any pattern
+// begins with the bytes that stand there. If so, a trie with failure links goes
+// on byte by byte (Aho and Corasick, 1975) until all that had begun is over. The
+// trie is left early only if at least half of what it read is
 // settled, so no byte is read more than a fixed number of times: a text made
 // to look like the patterns slows the search down and cannot make it
 // quadratic.
@@ -24,6 +25,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"slices"
 )
 
@@ -36,6 +38,8 @@ const (
 const (
 	block     = 4  // bytes that the table looks at
 	maxWindow = 16 // bytes at the beginning of each pattern that the table knows; more would fill it without being faster
+	shortHead = 8  // bytes at the beginning of a pattern that have a bit; of one with less, nothing has
+	longHead  = 16 // those of a pattern that has as many
 	maxNodes  = 1 << 28
 	none      = -1 // no pattern
 	root      = 0  // the node where nothing has begun
@@ -60,6 +64,8 @@ type Matcher struct {
 	lens   []int           // of the patterns
 	window int             // bytes at the beginning of each pattern that near knows
 	near   *[1 << 16]uint8 // by hash of a block: where in a window it ends last, counted in places from 1; 0 if in none
+	short  bitset          // heads of the patterns that are shorter than longHead
+	long   bitset          // and of the others; both nil if a window is shorter than shortHead
 	max    int             // the longest pattern
 }
 
@@ -167,6 +173,54 @@ func (m *Matcher) fill(patterns [][]byte) {
 			*n = max(*n, uint8(i+1))
 		}
 	}
+	if m.window < shortHead {
+		return
+	}
+	m.short, m.long = newBitset(len(patterns)), newBitset(len(patterns))
+	for _, p := range patterns {
+		if len(p) < longHead {
+			m.short.add(hashShort(p))
+		} else {
+			m.long.add(hashLong(p))
+		}
+	}
+}
+
+// bitset is a set of hashes: of a hash, it looks at the highest bits.
+type bitset []uint64
+
+// newBitset has sixteen bits for each of n hashes, and so few for some hundred
+// that they stay in the processor's nearest cache.
+func newBitset(n int) bitset {
+	return make(bitset, 1<<max(bits.Len(uint(n))-2, 10))
+}
+
+func (s bitset) place(h uint64) (word, bit uint64) {
+	h, _ = bits.Mul64(h, uint64(len(s))*64)
+	return h / 64, 1 << (h % 64)
+}
+
+func (s bitset) add(h uint64) {
+	word, bit := s.place(h)
+	s[word] |= bit
+}
+
+func (s bitset) has(h uint64) bool {
+	word, bit := s.place(h)
+	return s[word]&bit != 0
+}
+
+const spread = 0x9E3779B97F4A7C15
+
+func hashShort(b []byte) uint64 { return binary.LittleEndian.Uint64(b) * spread }
+
+func hashLong(b []byte) uint64 {
+	return (hashShort(b) ^ hashShort(b)>>32 ^ binary.LittleEndian.Uint64(b[8:])) * spread
+}
+
+// begins says whether a pattern could begin with b, which has a window or more.
+func (m *Matcher) begins(b []byte) bool {
+	return m.short == nil || len(b) < longHead || m.long.has(hashLong(b)) || m.short.has(hashShort(b))
 }
 
 // hash is of the first block of b.
@@ -183,6 +237,8 @@ func (m *Matcher) Wipe() {
 	clear(m.nodes)
 	clear(m.in)
 	clear(m.lens)
+	clear(m.short)
+	clear(m.long)
 	if m.near != nil {
 		clear(m.near[:])
 	}
@@ -221,10 +277,10 @@ func (m *Matcher) skip(b []byte, i int) int {
 			i += most
 			continue
 		}
-		if n == most {
+		if n == most && m.begins(b[i-last:]) {
 			break
 		}
-		i += most - n
+		i += max(most-n, 1)
 	}
 	return i - last
 }
