@@ -233,6 +233,11 @@ func (p pieces) match(s string, fold bool) bool {
 
 // appendReal appends the template filled with real values.
 func (p pieces) appendReal(dst []byte, values values) []byte {
+	n := 0
+	for i := range p {
+		n += len(p[i].text) + values[p[i].secret].Len()
+	}
+	dst = slices.Grow(dst, n) // at once: growing would leave copies of secrets behind
 	for i := range p {
 		if p[i].secret != "" {
 			dst = append(dst, values[p[i].secret].Reveal()...)

@@ -43,6 +43,25 @@ func TestMedian(t *testing.T) {
 	}
 }
 
+func TestPercentile(t *testing.T) {
+	hundred := make([]float64, 100)
+	for i := range hundred {
+		hundred[i] = float64(100 - i)
+	}
+	for _, c := range []struct {
+		of   []float64
+		part float64
+		want float64
+	}{{hundred, 0.99, 99}, {hundred, 0.5, 50}, {hundred, 1, 100}, {[]float64{7}, 0.99, 7}, {[]float64{1, 2, 3}, 0.99, 3}, {nil, 0.99, 0}} {
+		if got := percentile(c.of, c.part); got != c.want {
+			t.Errorf("of %d values %v are not above %v, want %v", len(c.of), c.part, got, c.want)
+		}
+	}
+	if hundred[0] != 100 {
+		t.Error("percentile changes what it is given")
+	}
+}
+
 // TestMarkdown: a table whose rows have as many cells as its head.
 func TestMarkdown(t *testing.T) {
 	r := report{Rows: []row{compare("cold start", "ms", 120, 100).ratioAtMost(1.5), {Figure: "idle", Verdict: "not measured", Note: "why"}}}

@@ -26,6 +26,16 @@ type door struct {
 	roots     *x509.CertPool
 	pid       int    // of the process behind it
 	bearer    string // what requests carry
+
+	target string // of requests; the order if it is ""
+	length int    // of the answer
+}
+
+// asking is the door with requests for something else.
+func (d *door) asking(target string, length int) *door {
+	other := *d
+	other.target, other.length = target, length
+	return &other
 }
 
 // sample is what a while of load gave.
@@ -40,6 +50,7 @@ type session struct {
 	conn    *tls.Conn
 	r       *bufio.Reader
 	request []byte
+	length  int // of the answer's body
 }
 
 // open connects, asks for a tunnel and does the handshake.
@@ -62,7 +73,11 @@ func (d *door) open(ctx context.Context) (*session, error) {
 		_ = c.Close()
 		return nil, fmt.Errorf("connecting through %s: %w", d.socket, err)
 	}
-	return &session{conn: t, r: bufio.NewReaderSize(t, 8<<10), request: []byte(d.head(order + "?expand=lines"))}, nil
+	s := &session{conn: t, r: bufio.NewReaderSize(t, 8<<10), request: []byte(d.head(order + "?expand=lines")), length: len(answer)}
+	if d.target != "" {
+		s.request, s.length = []byte(d.head(d.target)), d.length
+	}
+	return s, nil
 }
 
 // head is a request.
@@ -105,7 +120,7 @@ func (c *session) get() error {
 			return err
 		}
 	}
-	_, err = c.r.Discard(len(answer))
+	_, err = c.r.Discard(c.length)
 	return err
 }
 

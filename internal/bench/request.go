@@ -76,9 +76,13 @@ type duel struct {
 	ours, reference []sample
 }
 
-func (l *lab) duel(ctx context.Context, load func(*door, time.Duration) (sample, error), ours, reference *door) (d duel, err error) {
-	long := pick(l, 4*time.Second, 500*time.Millisecond)
-	for round := range pick(l, 5, 2) + 1 {
+func (l *lab) duel(ctx context.Context, load func(*door, time.Duration) (sample, error), ours, reference *door) (duel, error) {
+	return duelIn(ctx, pick(l, 5, 2), pick(l, 4*time.Second, 500*time.Millisecond), load, ours, reference)
+}
+
+// duelIn is a duel of so many rounds, each so long for either side.
+func duelIn(ctx context.Context, rounds int, long time.Duration, load func(*door, time.Duration) (sample, error), ours, reference *door) (d duel, err error) {
+	for round := range rounds + 1 {
 		for i, side := range []*door{ours, reference} {
 			s, err := load(side, long)
 			if err != nil {

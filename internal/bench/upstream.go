@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -19,6 +20,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -27,13 +29,18 @@ const (
 	order    = "/v1/orders/1042"
 	blob     = "/v1/blob"
 	blobSize = 100 << 20
-	ticks    = "/v1/ticks" // a stream that does not end
+	ticks    = "/v1/ticks"  // a stream that does not end
+	orders   = "/v1/orders" // 10 KiB of JSON
+	whoami   = "/v1/whoami" // says which credential came
 
 	otherShop = "other.shop.example" // another name of the upstream
 )
 
 // answer is the small JSON that a request gets.
 const answer = `{"id":1042,"state":"paid","total":"49.90","currency":"EUR","customer":{"id":77,"name":"A. Example"},"lines":[{"sku":"X-1","n":2}]}`
+
+// manyOrders is JSON of 10 KiB.
+func manyOrders() string { return "[" + strings.Repeat(answer+",\n", 10<<10/(len(answer)+2)) + "{}]" }
 
 // upstreamRole serves HTTPS on loopback and on the Unix socket.
 func upstreamRole(s setup) (announcement, io.Closer, error) {
@@ -45,6 +52,15 @@ func upstreamRole(s setup) (announcement, io.Closer, error) {
 	mux.HandleFunc("GET "+order, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = io.WriteString(w, answer)
+	})
+	many := manyOrders()
+	mux.HandleFunc("GET "+orders, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Length", strconv.Itoa(len(many)))
+		_, _ = io.WriteString(w, many)
+	})
+	mux.HandleFunc("GET "+whoami, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprintf(w, "%x %s", sha256.Sum256([]byte(r.Header.Get("Authorization"))), r.Header.Get("Authorization")) //nolint:gosec // no browser shows it
 	})
 	mux.HandleFunc("GET "+blob, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/octet-stream")
