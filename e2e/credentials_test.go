@@ -339,7 +339,7 @@ func k4Signature(t *testing.T, c *trusted) {
 		"an hour later":   func() *http.Request { return made(have, get, now.Add(-time.Hour)) },
 		"a field more": func() *http.Request {
 			r := made(have, put, now)
-			r.Header.Set("X-Amz-Copy-Source", "/loot/x")
+			r.Header.Set("X-Amz-Copy-Source", "/acme-data/x")
 			return r
 		},
 		"another secret": func() *http.Request {
