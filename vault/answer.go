@@ -208,7 +208,7 @@ func (l *Lease) Answer(resp *http.Response) error {
 		return nil
 	}
 	if l.over.Load() {
-		return denied("revoked", errRevoked.Error(), "ask a person whether the account is to be connected again")
+		return revoked()
 	}
 	if resp.StatusCode == http.StatusUnauthorized && l.carries { // git asks without it first
 		l.vault.refused(l.bound)

@@ -26,7 +26,7 @@ func (p *Plan) socketSpots() []*spot {
 // upgrade has everything looked at that is sent over a WebSocket, both ways.
 func (l *Lease) upgrade(resp *http.Response) error {
 	if l.over.Load() {
-		return denied("revoked", errRevoked.Error(), "ask a person whether the account is to be connected again")
+		return revoked()
 	}
 	if l.scrub != nil {
 		if _, err := l.takeOver(resp, nil); err != nil {

@@ -52,7 +52,7 @@ func (l *Lease) takeOver(resp *http.Response, src io.Reader) (io.Reader, error) 
 	}
 	c := l.vault.connected(s.bound)
 	if c == nil {
-		return src, nil // the connection ended: reading the body says so
+		return nil, revoked()
 	}
 	h := &handback{l: l, c: c, resp: resp, host: l.host, kept: make(map[string]handed)}
 	defer h.wipe()
@@ -247,7 +247,7 @@ func names(all []*session) string {
 // refuse is the refusal of an answer whose credentials cannot be kept.
 func (h *handback) refuse(err error) error {
 	if errors.Is(err, errSession) {
-		return denied("revoked", errRevoked.Error(), "ask a person whether the account is to be connected again")
+		return revoked()
 	}
 	return denied("session-not-kept", "the host handed back a credential, which could not be stored: "+err.Error(), "send it again; see that the disk is not full")
 }

@@ -107,6 +107,11 @@ type Lease struct {
 // errRevoked is what whoever reads or sends finds when the connection ended.
 var errRevoked = errors.New("the connection was revoked or replaced while this was under way")
 
+// revoked refuses an answer whose connection ended.
+func revoked() *ambit.DenyError {
+	return denied("revoked", errRevoked.Error(), "ask a person whether the account is to be connected again")
+}
+
 // start registers the lease.
 func (l *Lease) start(v *Vault, b *bound, cut func()) {
 	l.vault, l.bound = v, b
