@@ -100,33 +100,6 @@ func (s *Severity) UnmarshalText(b []byte) error {
 	return fmt.Errorf("unknown severity %q", b)
 }
 
-// Kind is what an event is about. The catalogue is below; a name never changes
-// its meaning once released.
-type Kind string
-
-// The events of this release.
-const (
-	KindEgressRequest Kind = "egress.request" // a call was decided, before anything leaves
-	KindEgressOutcome Kind = "egress.outcome" // how an allowed call ended; Of names its request
-	KindEgressName    Kind = "egress.name"    // a name was asked for that no rule allows
-	KindAgentDeploy   Kind = "agent.deploy"   // a manifest version took effect
-	KindAgentWipe     Kind = "agent.wipe"     // a person asked for everything of the agent to be destroyed
-	KindAgentStart    Kind = "agent.start"    // the computer was started
-	KindAgentStop     Kind = "agent.stop"     // the computer stopped; Detail says why
-	KindAgentExec     Kind = "agent.exec"     // a person ran a command in the computer
-	KindAgentExecEnd  Kind = "agent.exec.end" // how that command ended; Of names its agent.exec
-	KindAgentKey      Kind = "agent.key"      // a person asked for a new key for the agent's credentials
-	KindWorkerStart   Kind = "worker.start"   // the worker opened the log
-	KindWorkerStop    Kind = "worker.stop"    // the worker closed it in good order
-	KindAlert         Kind = "alert"          // something a person should look at
-
-	KindVaultConnect Kind = "vault.connect" // an account was connected, or its credential replaced
-	KindVaultRevoke  Kind = "vault.revoke"  // a connection was revoked, or its service was told so
-	KindVaultRefresh Kind = "vault.refresh" // a token was refreshed, or could not be
-	KindVaultRekey   Kind = "vault.rekey"   // the credentials were sealed with another key
-	KindVaultSession Kind = "vault.session" // a host handed back a credential, which the vault keeps
-)
-
 // Action is what a request wants to do.
 type Action string
 
@@ -157,6 +130,7 @@ type Request struct {
 	// Connection names the connection whose credential it asks for; "" for none.
 	Connection string
 	Header     http.Header // as the upstream will see it; never logged. nil when there is none
+	Touched    []Subject   // whom its URL is about, as far as that was recognised
 }
 
 // MaxIntent is the longest intent that is kept, in bytes.
@@ -202,34 +176,6 @@ type Verdict struct {
 	Reason   Reason
 }
 
-// Event is one entry of an agent's log. The fields that do not apply are zero.
-// JSON names are part of the log's format and never change their meaning.
-type Event struct {
-	Seq       uint64        `json:"seq"`                // position in the log, from 0; set by the log
-	Time      time.Time     `json:"time"`               // UTC, microseconds, never goes back within a log; set by the log
-	Kind      Kind          `json:"kind"`               //
-	Agent     AgentID       `json:"agent"`              //
-	Principal Principal     `json:"principal"`          //
-	Of        *uint64       `json:"of,omitempty"`       // the event this one belongs to
-	Action    Action        `json:"action,omitempty"`   //
-	Method    string        `json:"method,omitempty"`   //
-	Host      string        `json:"host,omitempty"`     //
-	URL       string        `json:"url,omitempty"`      //
-	Intent    string        `json:"intent,omitempty"`   //
-	Decision  Decision      `json:"decision"`           // Deny where nothing was decided
-	Rule      string        `json:"rule,omitempty"`     //
-	Reason    *Reason       `json:"reason,omitempty"`   //
-	Status    int           `json:"status,omitempty"`   // of an outcome: the HTTP status, 0 if there was none; an exit code for agent.exec.end
-	BytesOut  int64         `json:"bytesOut,omitempty"` // body bytes sent upstream
-	BytesIn   int64         `json:"bytesIn,omitempty"`  // body bytes received
-	Duration  time.Duration `json:"duration,omitempty"` // nanoseconds
-	Severity  Severity      `json:"severity,omitempty"` // of an alert; Info is left out and means info
-	// Connection names the connection whose credential an egress.request asks
-	// for, or that a vault event is about.
-	Connection string `json:"connection,omitempty"`
-	Detail     string `json:"detail,omitempty"` // one line for people; never a secret
-}
-
 // Outcome is how an allowed request ended.
 type Outcome struct {
 	Status   int           // HTTP status from upstream, 0 if none came
@@ -237,6 +183,8 @@ type Outcome struct {
 	BytesIn  int64         // body bytes received from upstream
 	Duration time.Duration // from the decision to the end
 	Error    string        // what went wrong, "" if nothing did
+	Touched  []Subject     // whom the bodies were about, as far as they were recognised
+	More     int           // how many more of those there were at least
 }
 
 // DenyError is what a door gets when it may not go on. It is also returned

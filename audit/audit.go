@@ -63,12 +63,14 @@ import (
 	"ambit/internal/sqldb"
 )
 
-// Config is what a log needs. All of it is required but Create and Clock.
+// Config is what a log needs. All of it is required but Agent, Create and Clock.
 type Config struct {
 	// DB is the agent's database, shared with other packages. The caller
 	// closes it after the log.
 	DB *sqldb.DB
-	// Agent is whose log this is. Trusted: it is written into every event.
+	// Agent is whose log this is, and is written into every event. Trusted. ""
+	// is the log of the control plane, whose events say themselves which agent
+	// they are about.
 	Agent ambit.AgentID
 	// Keys are the log's secrets. They are not kept, only keys derived from them.
 	Keys Keys
@@ -142,7 +144,7 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	}
 	journal, st, err := recoverLog(ctx, cfg, keys)
 	if err != nil {
-		return nil, fmt.Errorf("opening the log of %s: %w", cfg.Agent, err)
+		return nil, fmt.Errorf("opening the log %s: %w", keys.origin, err)
 	}
 	l := &Log{
 		db: cfg.DB, agent: cfg.Agent, keys: keys, clock: cfg.Clock,

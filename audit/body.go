@@ -14,9 +14,18 @@ import (
 // makes of it without escaping for HTML. By hand because every request pays
 // for two.
 func appendBody(b []byte, e *ambit.Event) ([]byte, error) {
-	b = strconv.AppendUint(append(b, `{"seq":`...), e.Seq, 10)
+	b = append(b, '{')
+	if e.V != 0 {
+		b = append(strconv.AppendInt(append(b, `"v":`...), int64(e.V), 10), ',')
+	}
+	b = strconv.AppendUint(append(b, `"seq":`...), e.Seq, 10)
 	b = append(e.Time.AppendFormat(append(b, `,"time":"`...), time.RFC3339Nano), '"')
 	var err error
+	value := func(name string, v any) { // what is rare, or small
+		if err == nil {
+			b, err = appendValue(append(b, name...), v)
+		}
+	}
 	text := func(name, s string, always bool) {
 		if (s != "" || always) && err == nil {
 			b, err = appendString(append(b, name...), s)
@@ -33,7 +42,10 @@ func appendBody(b []byte, e *ambit.Event) ([]byte, error) {
 	if e.Of != nil {
 		b = strconv.AppendUint(append(b, `,"of":`...), *e.Of, 10)
 	}
+	text(`,"task":`, e.Task, false)
 	text(`,"action":`, string(e.Action), false)
+	text(`,"tool":`, e.Tool, false)
+	text(`,"resource":`, e.Resource, false)
 	text(`,"method":`, e.Method, false)
 	text(`,"host":`, e.Host, false)
 	text(`,"url":`, e.URL, false)
@@ -46,6 +58,24 @@ func appendBody(b []byte, e *ambit.Event) ([]byte, error) {
 		text(`,"remedy":`, r.Remedy, false)
 		b = append(b, '}')
 	}
+	if len(e.Effects) > 0 {
+		b = append(b, `,"effects":[`...)
+		for i, f := range e.Effects {
+			text([...]string{"", ","}[min(i, 1)], string(f), true)
+		}
+		b = append(b, ']')
+	}
+	if len(e.Provenance) > 0 {
+		value(`,"provenance":`, e.Provenance)
+	}
+	if len(e.Subjects) > 0 {
+		b = append(b, `,"subjects":[`...)
+		for i, s := range e.Subjects {
+			text([...]string{"", ","}[min(i, 1)], s, true)
+		}
+		b = append(b, ']')
+	}
+	number(`,"more":`, int64(e.More))
 	number(`,"status":`, int64(e.Status))
 	number(`,"bytesOut":`, e.BytesOut)
 	number(`,"bytesIn":`, e.BytesIn)
@@ -54,6 +84,12 @@ func appendBody(b []byte, e *ambit.Event) ([]byte, error) {
 		text(`,"severity":`, e.Severity.String(), true)
 	}
 	text(`,"connection":`, e.Connection, false)
+	if len(e.Links) > 0 {
+		value(`,"links":`, e.Links)
+	}
+	if e.Erasure != nil {
+		value(`,"erasure":`, e.Erasure)
+	}
 	text(`,"detail":`, e.Detail, false)
 	return append(b, '}'), err
 }
@@ -63,14 +99,19 @@ func appendBody(b []byte, e *ambit.Event) ([]byte, error) {
 func appendString(b []byte, s string) ([]byte, error) {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			var buf bytes.Buffer
-			enc := json.NewEncoder(&buf)
-			enc.SetEscapeHTML(false)
-			if err := enc.Encode(s); err != nil {
-				return b, fmt.Errorf("encoding the event: %w", err)
-			}
-			return append(b, bytes.TrimSuffix(buf.Bytes(), []byte("\n"))...), nil
+			return appendValue(b, s)
 		}
 	}
 	return append(append(append(b, '"'), s...), '"'), nil
+}
+
+// appendValue appends the JSON of any value.
+func appendValue(b []byte, v any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return b, fmt.Errorf("encoding the event: %w", err)
+	}
+	return append(b, bytes.TrimSuffix(buf.Bytes(), []byte("\n"))...), nil
 }

@@ -38,6 +38,16 @@ func TestBodyAgainstJSON(t *testing.T) {
 			Decision: ambit.Decision(rapid.Uint8().Draw(rt, "decision")), Rule: text("rule"), Status: rapid.Int().Draw(rt, "status"),
 			BytesOut: rapid.Int64().Draw(rt, "out"), BytesIn: rapid.Int64().Draw(rt, "in"), Duration: time.Duration(rapid.Int64().Draw(rt, "duration")),
 			Severity: ambit.Severity(rapid.Uint8().Draw(rt, "severity")), Connection: text("connection"), Detail: text("detail"),
+			V: rapid.Int().Draw(rt, "v"), Task: text("task"), Tool: text("tool"), Resource: text("resource"), More: rapid.Int().Draw(rt, "more"),
+		}
+		for range rapid.IntRange(0, 3).Draw(rt, "lists") {
+			e.Effects = append(e.Effects, ambit.Effect(text("effect")))
+			e.Subjects = append(e.Subjects, text("subject"))
+			e.Provenance = append(e.Provenance, ambit.Provenance{Value: text("value"), Source: text("source"), Event: rapid.Uint64().Draw(rt, "event")})
+			e.Links = append(e.Links, ambit.Link{Rel: text("rel"), Log: ambit.AgentID(text("log")), Seq: rapid.Uint64().Draw(rt, "link")})
+		}
+		if rapid.Bool().Draw(rt, "has erasure") {
+			e.Erasure = &ambit.Erasure{Rule: text("why"), Ranges: [][2]uint64{{1, rapid.Uint64().Draw(rt, "to")}}, Subject: text("whom")}
 		}
 		if rapid.Bool().Draw(rt, "has of") {
 			of := rapid.Uint64().Draw(rt, "of")
@@ -66,6 +76,11 @@ func TestBodyHasEveryField(t *testing.T) {
 			v.SetString("x")
 		case v.Kind() == reflect.Pointer:
 			v.Set(reflect.New(v.Type().Elem()))
+		case v.Kind() == reflect.Slice:
+			v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+			if v.Type().Elem().Kind() == reflect.String {
+				v.Index(0).SetString("x")
+			}
 		case v.Type() == reflect.TypeFor[time.Time]():
 			v.Set(reflect.ValueOf(time.UnixMicro(1).UTC()))
 		default:

@@ -5,8 +5,10 @@ import (
 	"crypto/cipher"
 	"crypto/ed25519"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -47,6 +49,7 @@ type keyring struct {
 	origin   string
 	aead     cipher.AEAD
 	keycheck []byte
+	subjects []byte // keys the hashes of subjects
 	private  ed25519.PrivateKey
 	hash     uint32 // of the verifier key, as in signed notes
 	vkey     string
@@ -54,9 +57,6 @@ type keyring struct {
 }
 
 func newKeyring(agent ambit.AgentID, k Keys) (*keyring, error) {
-	if agent == "" {
-		return nil, errors.New("the agent has no name")
-	}
 	if len(agent) > 200 {
 		return nil, errors.New("the agent's name is too long")
 	}
@@ -67,6 +67,9 @@ func newKeyring(agent ambit.AgentID, k Keys) (*keyring, error) {
 	public := r.private.Public().(ed25519.PublicKey)
 	id := sha256.Sum256(public)
 	r.origin = fmt.Sprintf("ambit/agent/%s/%s", agent, hex.EncodeToString(id[:4]))
+	if agent == "" {
+		r.origin = "ambit/control/" + hex.EncodeToString(id[:4])
+	}
 	var err error
 	if r.vkey, err = note.NewEd25519VerifierKey(r.origin, public); err != nil {
 		return nil, err
@@ -87,8 +90,19 @@ func newKeyring(agent ambit.AgentID, k Keys) (*keyring, error) {
 	if r.aead, err = cipher.NewGCM(block); err != nil {
 		return nil, err
 	}
+	if r.subjects, err = hkdf.Key(sha256.New, k.Body.Reveal(), nil, "ambit audit subject v1\n"+r.origin, 32); err != nil {
+		return nil, err
+	}
 	r.keycheck, err = hkdf.Key(sha256.New, k.Body.Reveal(), nil, "ambit audit keycheck v1\n"+r.origin, 16)
 	return r, err
+}
+
+// subject is the keyed hash by which events name a subject: 96 bits of
+// HMAC-SHA256, base64. Without the key it confirms no guess.
+func (r *keyring) subject(s ambit.Subject) string {
+	m := hmac.New(sha256.New, r.subjects)
+	m.Write([]byte(s.Kind + "\n" + s.Value))
+	return base64.RawURLEncoding.EncodeToString(m.Sum(nil)[:12])
 }
 
 // Name, KeyHash and Sign make a keyring a note.Signer.

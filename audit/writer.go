@@ -155,10 +155,14 @@ func (l *Log) ask(ctx context.Context, it *item) (result, error) {
 func (l *Log) item(e ambit.Event) *item {
 	// Up to the year 9999, which is what JSON can say (RFC 3339).
 	micros := min(max(l.clock().UnixMicro(), 0), 253402300799999999)
-	e.Agent = l.agent
-	for _, s := range []*string{(*string)(&e.Principal), (*string)(&e.Action), &e.Method, &e.Host, &e.URL, &e.Intent, &e.Rule, &e.Connection, &e.Detail} {
+	e.V = ambit.EventVersion
+	if l.agent != "" {
+		e.Agent = l.agent
+	}
+	for _, s := range []*string{(*string)(&e.Principal), &e.Task, (*string)(&e.Action), &e.Tool, &e.Resource, &e.Method, &e.Host, &e.URL, &e.Intent, &e.Rule, &e.Connection, &e.Detail} {
 		clip(s)
 	}
+	l.name(&e)
 	if e.Reason != nil && len(e.Reason.Code)+len(e.Reason.Text)+len(e.Reason.Remedy) > MaxText {
 		r := *e.Reason
 		clip(&r.Code)
@@ -167,6 +171,24 @@ func (l *Log) item(e ambit.Event) *item {
 		e.Reason = &r
 	}
 	return &item{event: e, micros: micros}
+}
+
+// MaxSubjects is how many subjects one event names. Of more it says how many
+// they are.
+const MaxSubjects = 256
+
+// name puts the hashes of the subjects that an event touches in their place.
+func (l *Log) name(e *ambit.Event) {
+	if len(e.Touched) == 0 {
+		return
+	}
+	n := min(len(e.Touched), MaxSubjects)
+	e.More += len(e.Touched) - n
+	e.Subjects = make([]string, n)
+	for i, s := range e.Touched[:n] {
+		e.Subjects[i] = l.keys.subject(s)
+	}
+	e.Touched = nil
 }
 
 func clip(s *string) {

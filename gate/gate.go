@@ -116,7 +116,10 @@ func (g *Gate) CheckWith(ctx context.Context, r *ambit.Request, door *ambit.Verd
 	e := ambit.Event{
 		Kind: kind, Agent: g.agent, Principal: r.Principal, Action: r.Action,
 		Method: r.Method, Host: r.Host, URL: r.URL(), Intent: r.Intent,
-		Decision: v.Decision, Rule: v.Rule, Connection: r.Connection,
+		Decision: v.Decision, Rule: v.Rule, Connection: r.Connection, Touched: r.Touched,
+	}
+	if kind == ambit.KindEgressRequest {
+		e.Effects = effects(r)
 	}
 	if v.Decision != ambit.Allow {
 		e.Reason = &v.Reason
@@ -135,6 +138,18 @@ func (g *Gate) CheckWith(ctx context.Context, r *ambit.Request, door *ambit.Verd
 		return nil, &ambit.DenyError{Verdict: v, Event: &seq}
 	}
 	return &Grant{gate: g, req: *r, verdict: v, seq: seq, start: time.Now()}, nil
+}
+
+// effects are those of the method. What a WebSocket or an unopened connection
+// carries is not seen, so it may read and write.
+func effects(r *ambit.Request) []ambit.Effect {
+	switch r.Action {
+	case ambit.ActionWebSocket, ambit.ActionPassthrough:
+		return []ambit.Effect{ambit.EffectRead, ambit.EffectWrite}
+	case ambit.ActionHTTP:
+		return []ambit.Effect{ambit.MethodEffect(r.Method)}
+	}
+	return nil
 }
 
 func (g *Gate) decide(r *ambit.Request) (v ambit.Verdict) {
@@ -223,5 +238,6 @@ func (g *Grant) Finish(o ambit.Outcome) {
 		Kind: ambit.KindEgressOutcome, Agent: g.gate.agent, Principal: ambit.PrincipalAmbit,
 		Of: &seq, Action: g.req.Action, Host: g.req.Host, Decision: ambit.Allow,
 		Status: o.Status, BytesOut: o.BytesOut, BytesIn: o.BytesIn, Duration: o.Duration, Detail: o.Error,
+		Touched: o.Touched, More: o.More,
 	})
 }
