@@ -148,7 +148,7 @@ func TestAppendAndRecordKeepTheOrderAndSurviveReopening(t *testing.T) {
 		} else {
 			l.Record(e)
 		}
-		e.Seq, e.Agent = uint64(i), "support"
+		e.V, e.Seq, e.Agent = ambit.EventVersion, uint64(i), "support"
 		want = append(want, e)
 	}
 	closeLog()
@@ -359,5 +359,31 @@ func TestFileHoldsNoClearTextAndStaysSmall(t *testing.T) {
 	}
 	if info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v", info.Mode())
+	}
+}
+
+// Who an event touches is stored as a hash with the log's key, never as it is.
+func TestSubjectsAreHashed(t *testing.T) {
+	h := newHome(t)
+	l, closeLog := h.open()
+	defer closeLog()
+	e := request(0)
+	for i := range audit.MaxSubjects + 3 {
+		e.Touched = append(e.Touched, ambit.Subject{Kind: "email", Value: fmt.Sprintf("person%d@shop.example", i%(audit.MaxSubjects+2))})
+	}
+	if _, err := l.Append(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	got, err := l.Search(t.Context(), audit.Query{})
+	if err != nil || len(got) != 1 {
+		t.Fatal(got, err)
+	}
+	if n := len(got[0].Subjects); n != audit.MaxSubjects || got[0].More != 3 || got[0].Touched != nil {
+		t.Errorf("%d subjects and %d more", n, got[0].More)
+	}
+	for _, s := range got[0].Subjects {
+		if len(s) != 16 || strings.Contains(s, "person") {
+			t.Errorf("a subject is stored as %q", s)
+		}
 	}
 }
