@@ -230,7 +230,7 @@ type state struct {
 // add puts a durable row into the tree and returns the tiles that it filled.
 // leaf is overwritten.
 func (st *state) add(r *row, origin string, leaf *[]byte) []tile {
-	l := Leaf{Origin: origin, Seq: r.seq, Micros: r.micros, Kind: r.kind, Commitment: r.commitment}
+	l := r.leaf(origin)
 	*leaf = l.AppendTo((*leaf)[:0])
 	st.size, st.micros = r.seq+1, max(st.micros, r.micros)
 	return st.edge.add(r.seq, tlog.RecordHash(*leaf))

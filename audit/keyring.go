@@ -140,16 +140,22 @@ func (r *keyring) seal(dst []byte, seq uint64, body []byte, scratch *[]byte) ([]
 // open reverses seal and checks the commitment. Any difference in body, salt,
 // position, origin or commitment is an error.
 func (r *keyring) open(seq uint64, sealed []byte, want [sha256.Size]byte) ([]byte, error) {
+	_, body, err := r.unseal(seq, sealed, want)
+	return body, err
+}
+
+// unseal is open, with the salt that opens the commitment.
+func (r *keyring) unseal(seq uint64, sealed []byte, want [sha256.Size]byte) (salt, body []byte, err error) {
 	if len(sealed) < sealedMin || sealed[0] != sealedV1 {
-		return nil, errors.New("it is not in a form that this version knows")
+		return nil, nil, errors.New("it is not in a form that this version knows")
 	}
 	plain, err := r.aead.Open(nil, sealed[1:1+nonceSize], sealed[1+nonceSize:], r.associated(nil, seq))
 	if err != nil {
-		return nil, errors.New("it does not decrypt")
+		return nil, nil, errors.New("it does not decrypt")
 	}
-	salt, body := plain[:saltSize], plain[saltSize:]
+	salt, body = plain[:saltSize], plain[saltSize:]
 	if commit(salt, body) != want {
-		return nil, errors.New("it is not the body that the log committed to")
+		return nil, nil, errors.New("it is not the body that the log committed to")
 	}
-	return body, nil
+	return salt, body, nil
 }

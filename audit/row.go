@@ -63,7 +63,7 @@ func (s *rowScan) next(rows *sqldb.Rows, body bool) (*row, error) {
 // do not change, except that bodies are erased.
 func eachRow(ctx context.Context, q querier, from uint64, bodies bool, f func(*row) error) error {
 	for {
-		n, last, err := readRows(ctx, q, from, bodies, f)
+		n, last, err := readRows(ctx, q, from, bodies, rowsPerRead, f)
 		if err != nil || n < rowsPerRead {
 			return err
 		}
@@ -71,8 +71,9 @@ func eachRow(ctx context.Context, q querier, from uint64, bodies bool, f func(*r
 	}
 }
 
-func readRows(ctx context.Context, q querier, from uint64, bodies bool, f func(*row) error) (n int, last uint64, err error) {
-	rows, err := q.Query(ctx, "SELECT "+rowColumns+" FROM audit_event WHERE seq >= ? ORDER BY seq LIMIT ?", int64(from), rowsPerRead)
+// readRows calls f with at most limit rows from position from on.
+func readRows(ctx context.Context, q querier, from uint64, bodies bool, limit int, f func(*row) error) (n int, last uint64, err error) {
+	rows, err := q.Query(ctx, "SELECT "+rowColumns+" FROM audit_event WHERE seq >= ? ORDER BY seq LIMIT ?", int64(from), limit)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -91,9 +92,14 @@ func readRows(ctx context.Context, q querier, from uint64, bodies bool, f func(*
 	return n, last, rows.Err()
 }
 
-// leafHash is the hash of the leaf that the row's columns make.
+// leaf is the leaf that the row's columns make.
+func (r *row) leaf(origin string) Leaf {
+	return Leaf{Origin: origin, Seq: r.seq, Micros: r.micros, Kind: r.kind, Commitment: r.commitment}
+}
+
+// leafHash is its hash.
 func (r *row) leafHash(origin string) tlog.Hash {
-	l := Leaf{Origin: origin, Seq: r.seq, Micros: r.micros, Kind: r.kind, Commitment: r.commitment}
+	l := r.leaf(origin)
 	return tlog.RecordHash(l.AppendTo(nil))
 }
 

@@ -202,7 +202,7 @@ func (v *verification) extent(ctx context.Context) (size uint64, journaled []*fr
 // tiles that it filled (not meanwhile: that would take two connections).
 func (v *verification) rows(ctx context.Context) error {
 	for v.next < v.report.Size {
-		n, _, err := readRows(ctx, v.db, v.next, true, v.row)
+		n, _, err := readRows(ctx, v.db, v.next, true, rowsPerRead, v.row)
 		if err != nil {
 			return err
 		}
@@ -239,7 +239,7 @@ func (v *verification) row(r *row) error {
 	if v.gap {
 		return nil
 	}
-	l := Leaf{Origin: v.keys.origin, Seq: r.seq, Micros: r.micros, Kind: r.kind, Commitment: r.commitment}
+	l := r.leaf(v.keys.origin)
 	v.leaf = l.AppendTo(v.leaf[:0])
 	v.tiles = append(v.tiles, v.edge.add(r.seq, tlog.RecordHash(v.leaf))...)
 	v.compare()
