@@ -9,6 +9,7 @@ import (
 
 	"ambit"
 	"ambit/connector"
+	"ambit/internal/coding"
 	"ambit/internal/scrub"
 	"ambit/internal/secretbytes"
 )
@@ -257,8 +258,8 @@ func plainBody(resp *http.Response) (io.Reader, error) {
 		return nil, nil
 	}
 	src := io.Reader(resp.Body)
-	if c := coding(resp.Header); c != "" {
-		if c == "?" || resp.StatusCode == http.StatusPartialContent {
+	if c := coding.Of(resp.Header); c != "" {
+		if c == coding.Unknown || resp.StatusCode == http.StatusPartialContent {
 			return nil, denied("answer-opaque", "the host compressed its answer although it was asked not to, so that nobody can see whether a credential is in it",
 				"tell the program to ask for it in another way; if the host cannot do otherwise, it cannot be used with a connection")
 		}
@@ -281,7 +282,7 @@ type decompressing struct {
 
 func (d *decompressing) Read(p []byte) (int, error) {
 	if d.r == nil && d.err == nil {
-		d.r, d.err = decompressed(d.src, d.coding)
+		d.r, d.err = coding.NewReader(d.src, d.coding)
 	}
 	if d.err != nil {
 		return 0, d.err

@@ -2,9 +2,6 @@ package vault
 
 import (
 	"bytes"
-	"compress/flate"
-	"compress/gzip"
-	"compress/zlib"
 	"errors"
 	"io"
 	"maps"
@@ -14,6 +11,7 @@ import (
 
 	"ambit"
 	"ambit/connector"
+	"ambit/internal/coding"
 )
 
 // maxHeld is the longest body in bytes that is read before it leaves, and
@@ -76,45 +74,6 @@ func mediaOf(h http.Header) (media, error) {
 	return media{}, errMedia
 }
 
-// coding returns the one compression of a message, "" if there is none. It is
-// "?" if it cannot be undone here.
-func coding(h http.Header) string {
-	found := ""
-	for _, v := range h["Content-Encoding"] {
-		for c := range strings.SplitSeq(v, ",") {
-			switch c = strings.ToLower(strings.TrimSpace(c)); c {
-			case "", "identity", "aws-chunked": // the last is a framing of chunks
-			case "gzip", "x-gzip", "deflate":
-				if found != "" {
-					return "?"
-				}
-				found = strings.TrimPrefix(c, "x-")
-			default:
-				return "?"
-			}
-		}
-	}
-	return found
-}
-
-// decompressed returns what a body in a coding is.
-func decompressed(r io.Reader, coding string) (io.Reader, error) {
-	if coding == "gzip" {
-		return gzip.NewReader(r)
-	}
-	// RFC 9110 section 8.4.1.2 means zlib; some send bare deflate.
-	head := make([]byte, 2)
-	n, err := io.ReadFull(r, head)
-	if err != nil {
-		return nil, err
-	}
-	r = io.MultiReader(bytes.NewReader(head[:n]), r)
-	if head[0]&0xf == 8 && (uint(head[0])<<8|uint(head[1]))%31 == 0 {
-		return zlib.NewReader(r)
-	}
-	return flate.NewReader(r), nil
-}
-
 // bodySpots are the places in bodies of a kind.
 func (s *site) bodySpots(method, path string, kind bodyKind) []*spot {
 	var want connector.In
@@ -159,8 +118,8 @@ func (u *use) body() error {
 	if err != nil && u.plan != nil && (u.plan.site.bound.Require || len(pins) > 0) {
 		return u.deny(unreadable(err.Error()))
 	}
-	c := coding(q.Header)
-	if c == "?" || hasText(q.Header["Grpc-Encoding"]) && q.Header["Grpc-Encoding"][0] != "identity" {
+	c := coding.Of(q.Header)
+	if c == coding.Unknown || hasText(q.Header["Grpc-Encoding"]) && q.Header["Grpc-Encoding"][0] != "identity" {
 		return u.deny(ambit.Reason{
 			Code: "body-opaque", Text: "the body is compressed in a way that the gate cannot look into, so that a credential's reference could be in it",
 			Remedy: "let the program send it without compression, or with gzip",
@@ -189,9 +148,9 @@ func tooLong() ambit.Reason {
 }
 
 // hold reads the body, looks at it and fills it.
-func (u *use) hold(m media, coding string, pins []bodyPin, spots []*spot) error {
+func (u *use) hold(m media, zipped string, pins []bodyPin, spots []*spot) error {
 	q := u.q
-	passes := coding == "" && len(pins) == 0 && m.kind == multipartBody // an upload: no login is that long
+	passes := zipped == "" && len(pins) == 0 && m.kind == multipartBody // an upload: no login is that long
 	if q.ContentLength > maxHeld {
 		if passes {
 			u.pass(m, q.Body, spots)
@@ -209,12 +168,12 @@ func (u *use) hold(m media, coding string, pins []bodyPin, spots []*spot) error 
 	case len(sent) > maxHeld:
 		return u.deny(tooLong())
 	}
-	edits, err := u.unpack(sent, m, coding, pins, spots)
+	edits, err := u.unpack(sent, m, zipped, pins, spots)
 	if err != nil {
 		return err
 	}
 	if len(edits) > 0 {
-		if coding != "" {
+		if zipped != "" {
 			return u.deny(ambit.Reason{
 				Code: "body-opaque", Text: "the body is compressed, and a credential is to be put into it",
 				Remedy: "let the program send it without compression",
@@ -231,16 +190,16 @@ func (u *use) hold(m media, coding string, pins []bodyPin, spots []*spot) error 
 
 // unpack undoes the compression, and looks at what it is: of one body at a time,
 // because it can take a hundred times the memory that the body does.
-func (u *use) unpack(b []byte, m media, coding string, pins []bodyPin, spots []*spot) ([]edit, error) {
+func (u *use) unpack(b []byte, m media, zipped string, pins []bodyPin, spots []*spot) ([]edit, error) {
 	u.v.unpacking.Lock()
 	defer u.v.unpacking.Unlock()
-	if coding != "" {
-		r, err := decompressed(bytes.NewReader(b), coding)
+	if zipped != "" {
+		r, err := coding.NewReader(bytes.NewReader(b), zipped)
 		if err == nil {
 			b, err = io.ReadAll(io.LimitReader(r, maxPlain+1))
 		}
 		if err != nil {
-			return nil, u.deny(unreadable("its compression (" + coding + ") is broken: " + err.Error()))
+			return nil, u.deny(unreadable("its compression (" + zipped + ") is broken: " + err.Error()))
 		}
 		if len(b) > maxPlain {
 			return nil, u.deny(tooLong())
