@@ -5,6 +5,7 @@ package scan
 const (
 	reach     = 128
 	maxDigits = 36 // of what is looked for: an IBAN has up to 34
+	minCard   = 14
 )
 
 // number is one that was found: it ends before b[end].
@@ -110,7 +111,7 @@ func cardRange(digits []byte) bool {
 func cardLength(digits []byte) bool {
 	n, p := len(digits), prefix(digits, 4)
 	switch {
-	case n < 14:
+	case n < minCard:
 		return false
 	case p/1000 == 4: // Visa
 		return n == 16 || n == 19

@@ -11,8 +11,9 @@ import (
 
 // Limits of patterns, in bytes where nothing else is said.
 const (
-	minText   = 3  // of a name, a text and a token's prefix: what is shorter is everywhere
-	maxText   = 64 //
+	minText   = 4  // of a name and of a text in front: what is shorter is everywhere
+	minPrefix = 3  // of what a token begins with
+	maxText   = 64 // of each of them
 	maxValue  = 128
 	maxTexts  = 512 // names, texts and prefixes of a Matcher together
 	uuidBytes = 36
@@ -38,11 +39,11 @@ type Pattern struct {
 	// and {uuid} is a UUID with or without hyphens. The value of a Subject is the
 	// whole of it; case matters, except in a UUID. Required.
 	Value string
-	// Fields are names, of at least 3 bytes, whose value in JSON, in XML, in a
+	// Fields are names, of at least 4 bytes, whose value in JSON, in XML, in a
 	// form or in a query it is: "order_id". Case does not matter. Of a list of
 	// values the first is found.
 	Fields []string
-	// After is texts that it stands right behind, of at least 3 bytes and ending
+	// After is texts that it stands right behind, of at least 4 bytes and ending
 	// with a character that is no letter, digit or underscore: "/orders/". Case
 	// does not matter.
 	After []string
@@ -84,14 +85,25 @@ type entry struct {
 	last   bool // of its pair
 }
 
+// anchor is a byte, and the prefixes that end with it.
+type anchor struct {
+	char  byte
+	leads []uint16
+}
+
 // Matcher knows what to look for. It does not change, and is safe for
 // concurrent use. Make one with [NewMatcher].
 type Matcher struct {
-	leads  []lead
-	stride int             // each occurrence of a lead has exactly one of its pairs at a multiple of this
-	pairs  [1 << 10]uint64 // by pair of bytes: whether a lead has it
-	first  [1 << 16]uint16 // by pair: where its entries begin in list
-	list   []entry
+	leads []lead
+
+	// Leads other than prefixes are found by pairs of bytes: each occurrence of
+	// one has exactly one of its pairs at a multiple of stride.
+	stride int
+	first  [1 << 16]uint16 // by pair: where its entries begin in list; 0 if there are none
+	list   []entry         // the first is not used
+
+	// Prefixes are found by their last bytes, which are no letters or digits.
+	anchors []anchor
 }
 
 // NewMatcher returns a Matcher for the kinds that are always known and for the
@@ -128,13 +140,13 @@ func (m *Matcher) add(p Pattern) error {
 		return err
 	}
 	for _, name := range p.Fields {
-		if err := checkText(name); err != nil {
+		if err := checkText(name, minText); err != nil {
 			return fmt.Errorf("the field %q %w", name, err)
 		}
 		m.leads = append(m.leads, lead{strings.ToLower(name), byField, p.Kind, s})
 	}
 	for _, text := range p.After {
-		if err := checkText(text); err != nil {
+		if err := checkText(text, minText); err != nil {
 			return fmt.Errorf("the text %q %w", text, err)
 		}
 		if wordByte(text[len(text)-1]) {
@@ -145,7 +157,7 @@ func (m *Matcher) add(p Pattern) error {
 	if len(p.Fields)+len(p.After) > 0 {
 		return nil
 	}
-	if err := checkText(s.prefix); err != nil {
+	if err := checkText(s.prefix, minPrefix); err != nil {
 		return fmt.Errorf("what it begins with, %q, %w, because nothing else says where it is", s.prefix, err)
 	}
 	if class[s.prefix[len(s.prefix)-1]]&isAlnum != 0 {
@@ -157,9 +169,9 @@ func (m *Matcher) add(p Pattern) error {
 
 func wordByte(c byte) bool { return class[c]&isAlnum != 0 || c == '_' }
 
-func checkText(s string) error {
-	if len(s) < minText || len(s) > maxText {
-		return fmt.Errorf("has %d bytes, and must have %d to %d", len(s), minText, maxText)
+func checkText(s string, least int) error {
+	if len(s) < least || len(s) > maxText {
+		return fmt.Errorf("has %d bytes, and must have %d to %d", len(s), least, maxText)
 	}
 	for i := range len(s) {
 		if s[i] <= ' ' || s[i] >= 0x7f || s[i] == '%' || s[i] == '\\' {
@@ -239,12 +251,19 @@ func alphabet(name string) string {
 // one whose pairs are rarest in text.
 func (m *Matcher) index() {
 	shortest := maxText
-	for _, l := range m.leads {
-		shortest = min(shortest, len(l.text))
+	for i, l := range m.leads {
+		if l.how == byPrefix {
+			m.anchor(l.text[len(l.text)-1], uint16(i))
+		} else {
+			shortest = min(shortest, len(l.text))
+		}
 	}
 	m.stride = shortest - 1
 	byPair := map[uint16][]entry{}
 	for i, l := range m.leads {
+		if l.how == byPrefix {
+			continue
+		}
 		from := l.window(m.stride)
 		for offset := from; offset < from+m.stride; offset++ {
 			for _, p := range l.pairs(offset) {
@@ -252,12 +271,22 @@ func (m *Matcher) index() {
 			}
 		}
 	}
+	m.list = make([]entry, 1)
 	for _, p := range slices.Sorted(maps.Keys(byPair)) {
-		m.pairs[p>>6] |= 1 << (p & 63)
 		m.first[p] = uint16(len(m.list))
 		m.list = append(m.list, byPair[p]...)
 		m.list[len(m.list)-1].last = true
 	}
+}
+
+func (m *Matcher) anchor(c byte, lead uint16) {
+	for i := range m.anchors {
+		if m.anchors[i].char == c {
+			m.anchors[i].leads = append(m.anchors[i].leads, lead)
+			return
+		}
+	}
+	m.anchors = append(m.anchors, anchor{c, []uint16{lead}})
 }
 
 // window is where in the lead's text the pairs are that it is found by.
@@ -285,16 +314,16 @@ func (l lead) window(stride int) (best int) {
 
 // pairs are the spellings of the two bytes at the offset.
 func (l lead) pairs(offset int) (all []uint16) {
-	for _, a := range l.spellings(l.text[offset]) {
-		for _, b := range l.spellings(l.text[offset+1]) {
+	for _, a := range spellings(l.text[offset]) {
+		for _, b := range spellings(l.text[offset+1]) {
 			all = append(all, uint16(a)|uint16(b)<<8)
 		}
 	}
 	return all
 }
 
-func (l lead) spellings(c byte) []byte {
-	if l.how != byPrefix && upper(c) != c {
+func spellings(c byte) []byte {
+	if upper(c) != c {
 		return []byte{c, upper(c)}
 	}
 	return []byte{c}

@@ -366,6 +366,7 @@ func TestPatternsThatAreRefused(t *testing.T) {
 		`the text "/orders" ends with a`:      {{Kind: "a", Value: "{digits:1-9}", After: []string{"/orders"}}},
 		`what it begins with, "", has 0`:      {{Kind: "a", Value: "{digits:1-9}"}},
 		`what it begins with, "abc", ends`:    {{Kind: "a", Value: "abc{digits:1-9}"}},
+		`what it begins with, "a_", has 2`:    {{Kind: "a", Value: "a_{digits:1-9}"}},
 		"606 names, texts and prefixes":       many,
 		"pattern 1, of kind \"b\": its value": {{Kind: "a", Value: "a__{digits:1-9}"}, {Kind: "b", Value: ""}},
 	} {
@@ -411,7 +412,7 @@ func naive(patterns []Pattern, text []byte) []string {
 		if class[s.buf[i-1]]&isAlnum != 0 {
 			continue
 		}
-		if kind, n, ok := findNumber(s.buf, i); ok {
+		if kind, n, ok := findNumber(s.buf, i, maxDigits); ok {
 			s.add(kind, n.text(), false)
 			i = n.end - 1
 		}

@@ -1,9 +1,6 @@
 package scan
 
-import (
-	"bytes"
-	"encoding/binary"
-)
+import "bytes"
 
 const (
 	// MaxSubjects is how many distinct subjects a Stream keeps. Of more it only
@@ -39,6 +36,7 @@ type Stream struct {
 	lead    int // where a lead is looked for next
 
 	hits  []hit  // of the present searches
+	lanes []span // of hits: of each search
 	chars []byte // their values
 	found
 }
@@ -50,6 +48,8 @@ type hit struct {
 	from, to      int
 	international bool
 }
+
+type span struct{ from, to int }
 
 // Stream returns a Stream for one text.
 func (m *Matcher) Stream() *Stream {
@@ -111,25 +111,38 @@ func (s *Stream) advance() {
 // search finds what there is in buf from where it was to limit, and keeps it in
 // the order of the text.
 func (s *Stream) search(limit int) {
-	s.hits, s.chars = s.hits[:0], s.chars[:0]
+	s.hits, s.chars, s.lanes = s.hits[:0], s.chars[:0], s.lanes[:0]
 	s.emails(limit)
-	emails := len(s.hits)
+	s.lane()
 	s.numbers(limit)
-	numbers := len(s.hits)
+	s.lane()
 	s.leads(limit)
-
-	lanes := [3][]hit{s.hits[:emails], s.hits[emails:numbers], s.hits[numbers:]}
+	s.lane()
+	for i := range s.m.anchors {
+		s.prefixes(&s.m.anchors[i], limit)
+		s.lane()
+	}
 	for range s.hits {
-		first := -1
-		for i, l := range lanes {
-			if len(l) > 0 && (first < 0 || l[0].at < lanes[first][0].at) {
-				first = i
+		var first *span
+		for i := range s.lanes {
+			if l := &s.lanes[i]; l.from < l.to && (first == nil || s.hits[l.from].at < s.hits[first.from].at) {
+				first = l
 			}
 		}
-		h := lanes[first][0]
-		lanes[first] = lanes[first][1:]
+		h := s.hits[first.from]
+		first.from++
 		s.add(h.kind, s.chars[h.from:h.to], h.international)
 	}
+}
+
+// lane says that a search is over: the hits since the last one are its own, and
+// in order.
+func (s *Stream) lane() {
+	from := 0
+	if n := len(s.lanes); n > 0 {
+		from = s.lanes[n-1].to
+	}
+	s.lanes = append(s.lanes, span{from, len(s.hits)})
 }
 
 func (s *Stream) hit(at int, kind Kind, value []byte) {
@@ -172,8 +185,9 @@ func index(b []byte, from int, c byte) int {
 // because in a number no five bytes are without two neighbours of which one is a
 // digit and the other a digit or a separator.
 func (s *Stream) numbers(limit int) {
-	b, i := s.buf, s.number
-	for i < limit && i+1 < len(b) {
+	i := s.number
+	b := s.buf[:min(limit+1, len(s.buf))]
+	for i+1 < len(b) {
 		if pair[b[i]]&(pair[b[i+1]]>>2) == 0 {
 			i += sample
 		} else {
@@ -205,15 +219,18 @@ func (s *Stream) cluster(i, limit int) int {
 	start, digits := i, 0
 	for start > least && pair[b[start-1]] != 0 && !(b[start] == ' ' && b[start-1] == ' ') {
 		start--
-		digits += int(class[b[start]] & isDigit)
+		digits += int(pair[b[start]] >> 1 & 1)
 	}
 	end := i
 	for end < limit && pair[b[end]] != 0 && !(b[end] == ' ' && b[end-1] == ' ') {
-		digits += int(class[b[end]] & isDigit)
+		digits += int(pair[b[end]] >> 1 & 1)
 		end++
 	}
 	next := max(end, i+1)
-	if digits < few && end < limit {
+	if end == limit { // and it goes on
+		digits = maxDigits
+	}
+	if digits < few {
 		return next
 	}
 	for start > least && (class[b[start-1]]&isAlnum != 0 || b[start-1] == ' ' || b[start-1] == '+' || b[start-1] == '-') { // an IBAN's bank
@@ -223,7 +240,7 @@ func (s *Stream) cluster(i, limit int) int {
 		if class[b[at-1]]&isAlnum != 0 {
 			continue
 		}
-		if kind, n, ok := findNumber(b, at); ok {
+		if kind, n, ok := findNumber(b, at, digits); ok {
 			s.hit(at, kind, n.text())
 			at = n.end - 1
 		}
@@ -233,8 +250,8 @@ func (s *Stream) cluster(i, limit int) int {
 }
 
 // findNumber finds a number of any kind that begins at b[start], where no word
-// goes on.
-func findNumber(b []byte, start int) (kind Kind, n number, ok bool) {
+// goes on, and has so many digits that stand together at most.
+func findNumber(b []byte, start, digits int) (kind Kind, n number, ok bool) {
 	switch c := b[start]; {
 	case class[c]&isLetter != 0:
 		n, ok = findIBAN(b, start)
@@ -245,29 +262,31 @@ func findNumber(b []byte, start int) (kind Kind, n number, ok bool) {
 	case c == '(':
 		n, ok = findNational(b, start)
 		return Phone, n, ok
-	case class[c]&isDigit != 0 && class[at(b, start+1)]&class[at(b, start+2)]&class[at(b, start+3)]&isDigit != 0:
+	case digits >= minCard && class[c]&isDigit != 0 && class[at(b, start+1)]&class[at(b, start+2)]&class[at(b, start+3)]&isDigit != 0:
 		n, ok = findCard(b, start)
 		return Card, n, ok
 	}
 	return "", n, false
 }
 
-// leads finds what patterns say.
+// leads finds what patterns say, other than by prefixes.
 func (s *Stream) leads(limit int) {
-	b, i, m := s.buf, s.lead, s.m
-	for i < limit && i+1 < len(b) {
-		p := binary.LittleEndian.Uint16(b[i:])
-		if m.pairs[p>>6]&(1<<(p&63)) != 0 {
-			s.pair(p, i)
+	i, first, stride := s.lead, &s.m.first, s.m.stride
+	b := s.buf[:min(limit+1, len(s.buf))]
+	for i+1 < len(b) {
+		p := uint16(b[i]) | uint16(b[i+1])<<8
+		if k := first[p]; k != 0 {
+			s.pair(int(k), i)
 		}
-		i += m.stride
+		i += stride
 	}
 	s.lead = i
 }
 
-// pair looks at the leads that have the pair p, which is at buf[i].
-func (s *Stream) pair(p uint16, i int) {
-	for k := int(s.m.first[p]); ; k++ {
+// pair looks at the leads whose entries begin at list[k]. Their pair is at
+// buf[i].
+func (s *Stream) pair(k, i int) {
+	for ; ; k++ {
 		e := s.m.list[k]
 		l, start := &s.m.leads[e.lead], i-int(e.offset)
 		if l.stands(s.buf, start) {
@@ -275,6 +294,19 @@ func (s *Stream) pair(p uint16, i int) {
 		}
 		if e.last {
 			return
+		}
+	}
+}
+
+// prefixes finds what a pattern's prefix says alone.
+func (s *Stream) prefixes(a *anchor, limit int) {
+	b := s.buf[:limit]
+	for i := index(b, s.next, a.char); i < limit; i = index(b, i+1, a.char) {
+		for _, k := range a.leads {
+			l := &s.m.leads[k]
+			if start := i + 1 - len(l.text); l.stands(s.buf, start) {
+				s.follow(l, start, i)
+			}
 		}
 	}
 }
