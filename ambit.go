@@ -185,6 +185,7 @@ type Outcome struct {
 	Error    string        // what went wrong, "" if nothing did
 	Touched  []Subject     // whom the bodies were about, as far as they were recognised
 	More     int           // how many more of those there were at least
+	Unseen   bool          // a part of the bodies could not be looked through for them
 }
 
 // DenyError is what a door gets when it may not go on. It is also returned

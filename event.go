@@ -34,6 +34,7 @@ type Event struct {
 	Provenance []Provenance  `json:"provenance,omitempty"` // where what it says came from
 	Subjects   []string      `json:"subjects,omitempty"`   // whom it touches, each as the log's keyed hash; made of Touched
 	More       int           `json:"more,omitempty"`       // how many subjects are not in Subjects, at least
+	Unseen     bool          `json:"unseen,omitempty"`     // a part of what passed could not be looked through for subjects
 	Status     int           `json:"status,omitempty"`     // of an outcome: the HTTP status, 0 if there was none; an exit code for agent.exec.end
 	BytesOut   int64         `json:"bytesOut,omitempty"`   // body bytes sent upstream
 	BytesIn    int64         `json:"bytesIn,omitempty"`    // body bytes received
@@ -183,10 +184,10 @@ type KindSpec struct {
 func Catalogue() []KindSpec {
 	return []KindSpec{
 		{KindEgressRequest, "agent", "A call was decided, before anything left. With a connection it is also the use of its credential.", "action method host url intent rule reason effects subjects more connection task", false},
-		{KindEgressOutcome, "agent", "An allowed call ended. The subjects are those of its bodies.", "of action host status bytesOut bytesIn duration subjects more detail", false},
+		{KindEgressOutcome, "agent", "An allowed call ended. The subjects are those of its bodies.", "of action host status bytesOut bytesIn duration subjects more unseen detail", false},
 		{KindEgressName, "agent", "A name was asked for that no rule allows.", "action host url intent rule reason", false},
 		{KindToolCall, "agent", "A tool call was decided, before it ran.", "tool resource intent rule reason effects provenance subjects more connection task links", true},
-		{KindToolOutcome, "agent", "A tool call ended.", "of tool status bytesOut bytesIn duration subjects more detail", true},
+		{KindToolOutcome, "agent", "A tool call ended.", "of tool status bytesOut bytesIn duration subjects more unseen detail", true},
 		{KindModelCall, "agent", "A call of a model was decided, before it left.", "host resource intent rule reason bytesOut task connection", true},
 		{KindModelOutcome, "agent", "A call of a model ended.", "of status bytesIn duration detail", true},
 		{KindMessageIn, "agent", "Somebody wrote to the agent.", "resource subjects more task detail", true},

@@ -76,6 +76,9 @@ func appendBody(b []byte, e *ambit.Event) ([]byte, error) {
 		b = append(b, ']')
 	}
 	number(`,"more":`, int64(e.More))
+	if e.Unseen {
+		b = append(b, `,"unseen":true`...)
+	}
 	number(`,"status":`, int64(e.Status))
 	number(`,"bytesOut":`, e.BytesOut)
 	number(`,"bytesIn":`, e.BytesIn)

@@ -38,7 +38,7 @@ func TestBodyAgainstJSON(t *testing.T) {
 			Decision: ambit.Decision(rapid.Uint8().Draw(rt, "decision")), Rule: text("rule"), Status: rapid.Int().Draw(rt, "status"),
 			BytesOut: rapid.Int64().Draw(rt, "out"), BytesIn: rapid.Int64().Draw(rt, "in"), Duration: time.Duration(rapid.Int64().Draw(rt, "duration")),
 			Severity: ambit.Severity(rapid.Uint8().Draw(rt, "severity")), Connection: text("connection"), Detail: text("detail"),
-			V: rapid.Int().Draw(rt, "v"), Task: text("task"), Tool: text("tool"), Resource: text("resource"), More: rapid.Int().Draw(rt, "more"),
+			V: rapid.Int().Draw(rt, "v"), Task: text("task"), Tool: text("tool"), Resource: text("resource"), More: rapid.Int().Draw(rt, "more"), Unseen: rapid.Bool().Draw(rt, "unseen"),
 		}
 		for range rapid.IntRange(0, 3).Draw(rt, "lists") {
 			e.Effects = append(e.Effects, ambit.Effect(text("effect")))
@@ -74,6 +74,8 @@ func TestBodyHasEveryField(t *testing.T) {
 			v.SetUint(1)
 		case v.Kind() == reflect.String:
 			v.SetString("x")
+		case v.Kind() == reflect.Bool:
+			v.SetBool(true)
 		case v.Kind() == reflect.Pointer:
 			v.Set(reflect.New(v.Type().Elem()))
 		case v.Kind() == reflect.Slice:

@@ -35,6 +35,7 @@ import (
 	"ambit"
 	"ambit/gate"
 	"ambit/policy"
+	"ambit/scan"
 	"ambit/vault"
 )
 
@@ -62,6 +63,9 @@ type Config struct {
 	// Endpoints returns the policy in force. It is called for each request and
 	// must be cheap. Required; a nil answer means no endpoint at all.
 	Endpoints func() Endpoints
+	// Subjects returns what finds whom a call is about, for the log; called for
+	// each request. Default: nothing is looked for.
+	Subjects func() *scan.Matcher
 	// CA signs the certificates the agent's programs see. Required.
 	CA *CA
 	// Resolver finds addresses. Default: net.DefaultResolver.
@@ -92,6 +96,7 @@ type Limits struct {
 	AnswerHead   int64         // bytes of an upstream's response head; default 256 KiB
 	Names        int           // resolved names kept; default 1024
 	Certificates int           // leaf certificates kept; default 1024
+	Unpacked     int64         // of a compressed body, as far as it is looked through for subjects: bytes of what it becomes; default 64 MiB
 }
 
 func (l Limits) withDefaults() Limits {
@@ -108,6 +113,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.AnswerHead, 256<<10)
 	setDefault(&l.Names, 1024)
 	setDefault(&l.Certificates, 1024)
+	setDefault(&l.Unpacked, 64<<20)
 	return l
 }
 
@@ -122,6 +128,7 @@ type Proxy struct {
 	gate      *gate.Gate
 	vault     *vault.Vault // nil: no credentials
 	endpoints func() Endpoints
+	subjects  func() *scan.Matcher
 	leaves    *leaves
 	resolver  Resolver
 	roots     *x509.CertPool
@@ -159,11 +166,14 @@ func New(c Config) (*Proxy, error) {
 	if c.Resolver == nil {
 		c.Resolver = net.DefaultResolver
 	}
+	if c.Subjects == nil {
+		c.Subjects = func() *scan.Matcher { return nil }
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Proxy{
-		gate: c.Gate, vault: c.Vault, endpoints: c.Endpoints, resolver: c.Resolver, roots: c.Roots,
+		gate: c.Gate, vault: c.Vault, endpoints: c.Endpoints, subjects: c.Subjects, resolver: c.Resolver, roots: c.Roots,
 		limits: c.Limits.withDefaults(), log: c.Log,
 		never: make(map[netip.AddrPort]bool, len(c.Never)),
 		conns: make(map[net.Conn]struct{}),

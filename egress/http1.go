@@ -129,6 +129,8 @@ type exchange struct {
 	in    int64        // body bytes received
 	sent  bool         // the answer's head went out
 
+	seen sighting
+
 	withdrawn bool // a refusal after the grant is in the log
 }
 
@@ -145,8 +147,10 @@ func (x *exchange) run() (again bool) {
 			o.Error, again = errWithdrawn.Error(), false
 		}
 		o.BytesIn, o.Duration = x.in, time.Since(x.start)
+		x.seen.report(&o)
 		x.a.grant.Finish(o)
 	}()
+	x.seen = x.l.p.sighting()
 	q := x.request()
 	var f *refusal
 	if lease, f = x.l.p.lend(x.l.ctx, x.l.cancel, x.a, q); f != nil {
@@ -176,6 +180,7 @@ func (x *exchange) run() (again bool) {
 		x.l.abort.stop()
 		err = x.websocket(resp, lease, &o)
 	} else {
+		resp.Body = x.seen.response(resp.Body, resp.Header)
 		again, err = x.answer(resp)
 	}
 	if err != nil {
@@ -195,7 +200,7 @@ func (x *exchange) request() *http.Request {
 	q.Header = x.head.Header
 	if x.head.Length != 0 {
 		x.body = &requestBody{l: x.l, src: httpstrict.NewBody(x.l.br, x.head.Length), expect: x.head.Expect, done: make(chan struct{})}
-		q.Body = x.body
+		q.Body = x.seen.request(x.body, x.head.Header)
 		q.ContentLength = x.head.Length
 		if x.head.Expect {
 			q.Header["Expect"] = []string{"100-continue"}

@@ -115,6 +115,7 @@ func (s *stream) run(ctx context.Context, cancel context.CancelFunc) bool {
 	start := time.Now()
 	var o ambit.Outcome
 	body := &countedBody{src: s.r.Body, idle: &s.idle}
+	seen := s.l.p.sighting()
 	var lease *vault.Lease
 	withdrawn := false // a refusal after the grant is in the log
 	defer func() {
@@ -123,6 +124,7 @@ func (s *stream) run(ctx context.Context, cancel context.CancelFunc) bool {
 			o.Error = errWithdrawn.Error()
 		}
 		o.BytesOut, o.BytesIn, o.Duration = body.n.Load(), s.in, time.Since(start)
+		seen.report(&o)
 		s.a.grant.Finish(o)
 	}()
 	// The transport answers for a host that is silent; this is for the rest.
@@ -135,7 +137,7 @@ func (s *stream) run(ctx context.Context, cancel context.CancelFunc) bool {
 	q := outgoing(s.a.grant.Request(), &s.l.to)
 	q.Header = s.r.Header
 	if s.r.ContentLength != 0 {
-		q.Body, q.ContentLength = body, s.r.ContentLength
+		q.Body, q.ContentLength = seen.request(body, s.r.Header), s.r.ContentLength
 	}
 	var f *refusal
 	if lease, f = s.l.p.lend(ctx, cancel, s.a, q); f != nil {
@@ -165,6 +167,7 @@ func (s *stream) run(ctx context.Context, cancel context.CancelFunc) bool {
 		withdrawn = s.fail(ctx, err, lease)
 		return true
 	}
+	resp.Body = seen.response(resp.Body, resp.Header)
 	s.idle.start(s.l.p.patience(resp.Header), s.idle.fire)
 	if err := s.answer(resp); err != nil {
 		o.Error = oneLine(err)

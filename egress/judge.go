@@ -126,6 +126,10 @@ func (p *Proxy) judge(ctx context.Context, cancel context.CancelFunc, o *origin,
 		})
 	}
 	r.Header = c.header
+	if m := p.subjects(); m != nil {
+		r.Touched = touched(m, r.Path, r.RawQuery)
+		readable(c.header)
+	}
 	plan, door := p.examine(r)
 	a, f := p.admit(ctx, cancel, r, door)
 	if f == nil {

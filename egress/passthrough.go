@@ -28,7 +28,7 @@ func (l *link) passthrough(hello clienthello.Hello, agent *wire) {
 	}
 	defer l.p.flying.remove(a)
 	start := time.Now()
-	var o ambit.Outcome
+	o := ambit.Outcome{Unseen: true}
 	defer func() {
 		o.Duration = time.Since(start)
 		a.grant.Finish(o)

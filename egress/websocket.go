@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"ambit"
+	"ambit/internal/wsframe"
 	"ambit/vault"
 )
 
@@ -52,7 +53,7 @@ func (x *exchange) websocket(resp *http.Response, lease *vault.Lease, o *ambit.O
 	if err := x.l.write(x.l.out); err != nil {
 		return err
 	}
-	o.BytesOut, x.in, err = x.l.tunnel(x.l.br, up)
+	o.BytesOut, x.in, err = x.l.tunnel(x.seen.frames(x.l.br, wsframe.Client), watchedStream{x.seen.frames(up, wsframe.Server), up})
 	if d := lease.Refusal(err); d != nil {
 		x.withdrawn = true
 		x.l.p.withdraw(x.l.ctx, x.a, d)

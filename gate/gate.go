@@ -238,6 +238,6 @@ func (g *Grant) Finish(o ambit.Outcome) {
 		Kind: ambit.KindEgressOutcome, Agent: g.gate.agent, Principal: ambit.PrincipalAmbit,
 		Of: &seq, Action: g.req.Action, Host: g.req.Host, Decision: ambit.Allow,
 		Status: o.Status, BytesOut: o.BytesOut, BytesIn: o.BytesIn, Duration: o.Duration, Detail: o.Error,
-		Touched: o.Touched, More: o.More,
+		Touched: o.Touched, More: o.More, Unseen: o.Unseen,
 	})
 }
