@@ -11,10 +11,13 @@ import (
 
 // Limits of patterns, in bytes where nothing else is said.
 const (
-	minText   = 4  // of a name and of a text in front: what is shorter is everywhere
+	minName   = 4  // of a field: what is shorter is everywhere
+	minAfter  = 2  // of a text in front
 	minPrefix = 3  // of what a token begins with
+	shortText = 5  // a text in front with less is found like a prefix, so that it does not slow down the rest
 	maxText   = 64 // of each of them
 	maxValue  = 128
+	maxShape  = 200 // of Pattern.Value
 	maxTexts  = 512 // names, texts and prefixes of a Matcher together
 	uuidBytes = 36
 )
@@ -43,7 +46,7 @@ type Pattern struct {
 	// form or in a query it is: "order_id". Case does not matter. Of a list of
 	// values the first is found.
 	Fields []string
-	// After is texts that it stands right behind, of at least 4 bytes and ending
+	// After is texts that it stands right behind, of at least 2 bytes and ending
 	// with a character that is no letter, digit or underscore: "/orders/". Case
 	// does not matter.
 	After []string
@@ -85,7 +88,7 @@ type entry struct {
 	last   bool // of its pair
 }
 
-// anchor is a byte, and the prefixes that end with it.
+// anchor is a byte, and the leads that end with it.
 type anchor struct {
 	char  byte
 	leads []uint16
@@ -96,13 +99,14 @@ type anchor struct {
 type Matcher struct {
 	leads []lead
 
-	// Leads other than prefixes are found by pairs of bytes: each occurrence of
-	// one has exactly one of its pairs at a multiple of stride.
+	// Most leads are found by pairs of bytes: each occurrence of one has exactly
+	// one of its pairs at a multiple of stride.
 	stride int
 	first  [1 << 16]uint16 // by pair: where its entries begin in list; 0 if there are none
 	list   []entry         // the first is not used
 
-	// Prefixes are found by their last bytes, which are no letters or digits.
+	// Prefixes and short texts are found by their last bytes, which are no
+	// letters or digits.
 	anchors []anchor
 }
 
@@ -140,14 +144,14 @@ func (m *Matcher) add(p Pattern) error {
 		return err
 	}
 	for _, name := range p.Fields {
-		if err := checkText(name, minText); err != nil {
-			return fmt.Errorf("the field %q %w", name, err)
+		if err := checkText(name, minName); err != nil {
+			return fmt.Errorf("the field %q %w", shorten(name), err)
 		}
 		m.leads = append(m.leads, lead{strings.ToLower(name), byField, p.Kind, s})
 	}
 	for _, text := range p.After {
-		if err := checkText(text, minText); err != nil {
-			return fmt.Errorf("the text %q %w", text, err)
+		if err := checkText(text, minAfter); err != nil {
+			return fmt.Errorf("the text %q %w", shorten(text), err)
 		}
 		if wordByte(text[len(text)-1]) {
 			return fmt.Errorf("the text %q ends with a letter, a digit or an underscore, so that it would be found in the middle of words: end it with what is between, as in /orders/", text)
@@ -167,6 +171,9 @@ func (m *Matcher) add(p Pattern) error {
 	return nil
 }
 
+// shorten is for messages.
+func shorten(s string) string { return s[:min(len(s), maxText+1)] }
+
 func wordByte(c byte) bool { return class[c]&isAlnum != 0 || c == '_' }
 
 func checkText(s string, least int) error {
@@ -184,6 +191,9 @@ func checkText(s string, least int) error {
 func parseShape(text string) (*shape, error) {
 	wrong := func(why string) error {
 		return fmt.Errorf("its value %q %s: write for example \"cus_{base62:8-40}\" or \"{digits:1-20}\"", text, why)
+	}
+	if len(text) > maxShape {
+		return nil, fmt.Errorf("its value has %d bytes, and may have %d", len(text), maxShape)
 	}
 	prefix, field, ok := strings.Cut(text, "{")
 	field, closed := strings.CutSuffix(field, "}")
@@ -252,7 +262,7 @@ func alphabet(name string) string {
 func (m *Matcher) index() {
 	shortest := maxText
 	for i, l := range m.leads {
-		if l.how == byPrefix {
+		if l.anchored() {
 			m.anchor(l.text[len(l.text)-1], uint16(i))
 		} else {
 			shortest = min(shortest, len(l.text))
@@ -261,7 +271,7 @@ func (m *Matcher) index() {
 	m.stride = shortest - 1
 	byPair := map[uint16][]entry{}
 	for i, l := range m.leads {
-		if l.how == byPrefix {
+		if l.anchored() {
 			continue
 		}
 		from := l.window(m.stride)
@@ -287,6 +297,10 @@ func (m *Matcher) anchor(c byte, lead uint16) {
 		}
 	}
 	m.anchors = append(m.anchors, anchor{c, []uint16{lead}})
+}
+
+func (l lead) anchored() bool {
+	return l.how == byPrefix || l.how == byAfter && len(l.text) < shortText
 }
 
 // window is where in the lead's text the pairs are that it is found by.

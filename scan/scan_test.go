@@ -16,7 +16,7 @@ func shop() []Pattern {
 		{Kind: "order", Value: "{digits:1-20}", Fields: []string{"order_id", "order_number"}, After: []string{"/orders/", "gid://shopify/Order/"}},
 		{Kind: "customer", Value: "cus_{base62:8-40}"},
 		{Kind: "charge", Value: "ch_{base62:8-40}"},
-		{Kind: "user", Value: "U{BASE36:8-12}", Fields: []string{"user"}},
+		{Kind: "user", Value: "U{BASE36:8-12}", Fields: []string{"user"}, After: []string{"<@"}},
 		{Kind: "page", Value: "{uuid}", Fields: []string{"page_id"}},
 	}
 }
@@ -176,6 +176,8 @@ func examples() []example {
 		one("ch_3MmlLrLkdIwHu7ix0snN0B15", "charge:ch_3MmlLrLkdIwHu7ix0snN0B15"),
 		none("abacus_NffrFeUfNV2Hib"), none("CUS_NffrFeUfNV2Hib"), none("cus_short"), none("x_ch_3MmlLrLkdIwHu7ix0snN0B15"),
 		one(`{"user":"U012AB3CD"}`, "user:U012AB3CD"),
+		one(`{"text":"hi <@U012AB3CD>"}`, "user:U012AB3CD"),
+		one(`{"text":"hi \u003c@U012AB3CD\u003e"}`, "user:U012AB3CD"),
 		none(`{"user":"alice123456"}`),
 		one(`{"page_id":"59833787-2CF9-4fdf-8782-e53db20768a5"}`, "page:598337872cf94fdf8782e53db20768a5"),
 		one(`page_id=598337872cf94fdf8782e53db20768a5`, "page:598337872cf94fdf8782e53db20768a5"),

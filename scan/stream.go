@@ -119,7 +119,7 @@ func (s *Stream) search(limit int) {
 	s.leads(limit)
 	s.lane()
 	for i := range s.m.anchors {
-		s.prefixes(&s.m.anchors[i], limit)
+		s.anchored(&s.m.anchors[i], limit)
 		s.lane()
 	}
 	for range s.hits {
@@ -269,7 +269,7 @@ func findNumber(b []byte, start, digits int) (kind Kind, n number, ok bool) {
 	return "", n, false
 }
 
-// leads finds what patterns say, other than by prefixes.
+// leads finds what patterns say, other than by prefixes and short texts.
 func (s *Stream) leads(limit int) {
 	i, first, stride := s.lead, &s.m.first, s.m.stride
 	b := s.buf[:min(limit+1, len(s.buf))]
@@ -298,8 +298,8 @@ func (s *Stream) pair(k, i int) {
 	}
 }
 
-// prefixes finds what a pattern's prefix says alone.
-func (s *Stream) prefixes(a *anchor, limit int) {
+// anchored finds the leads that end with a byte.
+func (s *Stream) anchored(a *anchor, limit int) {
 	b := s.buf[:limit]
 	for i := index(b, s.next, a.char); i < limit; i = index(b, i+1, a.char) {
 		for _, k := range a.leads {
