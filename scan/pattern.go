@@ -3,7 +3,6 @@ package scan
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,13 +84,28 @@ type lead struct {
 type entry struct {
 	lead   uint16
 	offset uint8
-	last   bool // of its pair
 }
+
+// group is what there is to know about a pair of bytes that leads have: which
+// they are, and what can stand before and behind it in them.
+type group struct {
+	before, behind byteSet
+	entries        []entry
+}
+
+// byteSet is a set of bytes.
+type byteSet [4]uint64
+
+func (s *byteSet) has(c byte) bool { return s[c>>6]&(1<<(c&63)) != 0 }
+func (s *byteSet) add(c byte)      { s[c>>6] |= 1 << (c & 63) }
+
+func (s *byteSet) addAll() { *s = byteSet{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)} }
 
 // anchor is a byte, and the leads that end with it.
 type anchor struct {
-	char  byte
-	leads []uint16
+	char   byte
+	before byteSet // what stands in front of it in them
+	leads  []uint16
 }
 
 // Matcher knows what to look for. It does not change, and is safe for
@@ -102,8 +116,9 @@ type Matcher struct {
 	// Most leads are found by pairs of bytes: each occurrence of one has exactly
 	// one of its pairs at a multiple of stride.
 	stride int
-	first  [1 << 16]uint16 // by pair: where its entries begin in list; 0 if there are none
-	list   []entry         // the first is not used
+	pairs  [1 << 10]uint64 // by pair: whether it has a group; small, so that it stays in the nearest cache
+	first  [1 << 16]uint16 // by pair: which group; 0 if there is none
+	groups []group         // the first is not used
 
 	// Prefixes and short texts are found by their last bytes, which are no
 	// letters or digits.
@@ -263,13 +278,13 @@ func (m *Matcher) index() {
 	shortest := maxText
 	for i, l := range m.leads {
 		if l.anchored() {
-			m.anchor(l.text[len(l.text)-1], uint16(i))
+			m.anchor(l, uint16(i))
 		} else {
 			shortest = min(shortest, len(l.text))
 		}
 	}
 	m.stride = shortest - 1
-	byPair := map[uint16][]entry{}
+	m.groups = make([]group, 1)
 	for i, l := range m.leads {
 		if l.anchored() {
 			continue
@@ -277,26 +292,55 @@ func (m *Matcher) index() {
 		from := l.window(m.stride)
 		for offset := from; offset < from+m.stride; offset++ {
 			for _, p := range l.pairs(offset) {
-				byPair[p] = append(byPair[p], entry{lead: uint16(i), offset: uint8(offset)})
+				if m.first[p] == 0 {
+					m.pairs[p>>6] |= 1 << (p & 63)
+					m.first[p] = uint16(len(m.groups))
+					m.groups = append(m.groups, group{})
+				}
+				m.groups[m.first[p]].join(l, entry{uint16(i), uint8(offset)})
 			}
 		}
 	}
-	m.list = make([]entry, 1)
-	for _, p := range slices.Sorted(maps.Keys(byPair)) {
-		m.first[p] = uint16(len(m.list))
-		m.list = append(m.list, byPair[p]...)
-		m.list[len(m.list)-1].last = true
+}
+
+// join adds an entry of the lead.
+func (g *group) join(l lead, e entry) {
+	g.entries = append(g.entries, e)
+	before, behind := int(e.offset)-1, int(e.offset)+2
+	if before < 0 {
+		g.before.addAll()
+	} else {
+		for _, c := range spellings(l.text[before]) {
+			g.before.add(c)
+		}
+	}
+	switch {
+	case behind < len(l.text):
+		for _, c := range spellings(l.text[behind]) {
+			g.behind.add(c)
+		}
+	case l.how == byAfter:
+		g.behind.addAll()
+	default: // as fieldValue wants it
+		for _, c := range []byte("\"'[] \n\t\r:=>") {
+			g.behind.add(c)
+		}
 	}
 }
 
-func (m *Matcher) anchor(c byte, lead uint16) {
-	for i := range m.anchors {
-		if m.anchors[i].char == c {
-			m.anchors[i].leads = append(m.anchors[i].leads, lead)
-			return
-		}
+// anchor makes the lead one that is found by its last byte.
+func (m *Matcher) anchor(l lead, number uint16) {
+	c := l.text[len(l.text)-1]
+	i := slices.IndexFunc(m.anchors, func(a anchor) bool { return a.char == c })
+	if i < 0 {
+		i = len(m.anchors)
+		m.anchors = append(m.anchors, anchor{char: c})
 	}
-	m.anchors = append(m.anchors, anchor{c, []uint16{lead}})
+	a := &m.anchors[i]
+	a.leads = append(a.leads, number)
+	for _, c := range spellings(l.text[len(l.text)-2]) {
+		a.before.add(c)
+	}
 }
 
 func (l lead) anchored() bool {
