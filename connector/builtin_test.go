@@ -117,6 +117,7 @@ func TestKeysAreTheSameEverywhere(t *testing.T) {
 		{"pin", pinKeys(), inner(root.Properties["pins"].AdditionalProperties).Properties},
 		{"narrow", narrowKeys(), root.Defs["narrow"].Properties},
 		{"foreign", foreignKeys(), root.Properties["foreign"].Properties},
+		{"subject", subjectKeys(), inner(root.Properties["subjects"].Items).Properties},
 		{"auth", authKeys(), auth},
 		{"basic", basicKeys(), auth["basic"].Properties},
 		{"login", loginKeys(), auth["login"].Properties},

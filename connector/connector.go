@@ -28,6 +28,7 @@ import (
 	"regexp"
 
 	"ambit/policy"
+	"ambit/scan"
 )
 
 // Connector is what one file says, before a manifest fills in the account and
@@ -45,6 +46,12 @@ type Connector struct {
 	// Generic says that the file has no hosts of its own, so that the manifest
 	// must name them.
 	Generic bool
+
+	// Subjects says how what identifies people and customers looks in the
+	// service's requests and answers, beside e-mail addresses and what else is
+	// known everywhere. Each pattern is right by itself; a connector has at most
+	// 64.
+	Subjects []scan.Pattern
 
 	File    string // name of the file, for messages: "github.yaml"
 	Builtin bool   // shipped with Ambit

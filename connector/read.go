@@ -17,7 +17,7 @@ import (
 func rootKeys() []string {
 	return []string{
 		"connector", "name", "title", "docs", "replaces", "account", "ownHosts", "hosts", "secrets", "references",
-		"env", "files", "auth", "pins", "ways", "foreign",
+		"env", "files", "auth", "pins", "ways", "foreign", "subjects",
 	}
 }
 
@@ -121,6 +121,7 @@ func (r *reader) connector(root node) *Connector {
 	r.pins(f["pins"])
 	r.ways(f["ways"])
 	r.foreign(f["foreign"])
+	c.Subjects = r.subjects(f["subjects"])
 	r.judge(root, f, c)
 	return c
 }

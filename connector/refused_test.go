@@ -49,6 +49,13 @@ func refusedFiles() []refusedFile {
 		{"pin of no host", head + body + "pins: {p: {title: P, check: \"^a$\", narrows: {x.example: [{paths: [/a]}]}}}\n", `"x.example" is none of the hosts`},
 		{"pin of nothing", head + "hosts: [a.example]\n" + body + "pins: {p: {title: P, check: \"^a$\", narrows: {a.example: [{methods: [GET]}]}}}\n", `narrows nothing; write host, paths, query, headers, json or form`},
 		{"pin of another", head + "hosts: [a.example]\n" + body + "pins: {p: {title: P, check: \"^a$\", narrows: {a.example: [{paths: [\"/{q}\"]}]}}}\n", `nothing fills the placeholder {q}`},
+		{"subject that is known", head + body + "subjects: [{kind: email, value: \"{digits:1-9}\", fields: [order]}]\n", `f.yaml:8:19: subjects[0].kind: its kind is recognised without a pattern`},
+		{"subject without value", head + body + "subjects:\n  - {kind: order, fields: [order_id]}\n", `the key "value" is missing`},
+		{"subject's value", head + body + "subjects: [{kind: order, value: \"[0-9]+\", fields: [order]}]\n", `f.yaml:8:33: subjects[0].value: its value "[0-9]+" is not a text and one field in braces`},
+		{"subject's field", head + body + "subjects: [{kind: order, value: \"{digits:1-9}\", fields: [order_id, id]}]\n", `f.yaml:8:68: subjects[0].fields[1]: the field "id" has 2 bytes`},
+		{"subject's text", head + body + "subjects: [{kind: order, value: \"{digits:1-9}\", after: [/orders]}]\n", `subjects[0].after[0]: the text "/orders" ends with a letter`},
+		{"subject anywhere", head + body + "subjects: [{kind: order, value: \"{digits:1-9}\"}]\n", `subjects[0].value: what it begins with, "", has 0 bytes`},
+		{"subjects without end", head + body + "subjects:\n" + strings.Repeat("  - {kind: order, value: \"a__{digits:1-9}\"}\n", 65), `subjects[64]: is one more than the 64 subjects`},
 		{"secret nobody gives", head + "secrets: {token: {title: T}, other: {title: O}}\nreferences: {token: \"{base62:30}\"}\nauth: [{bearer: \"{token}\"}]\nways: {t: {title: T, fields: [token]}}\n", `nobody gives the secret "other"`},
 	}
 }
@@ -71,7 +78,7 @@ func TestRefused(t *testing.T) {
 // C5: what a file says is inert in messages.
 func TestC5MessagesAreInert(t *testing.T) {
 	const evil = `"\x1b]0;x\x07\u202e{token}"`
-	_, err := parse("f.yaml", []byte(head+"hosts: ["+evil+"]\n"+evil+": 1\nsecrets: {"+evil+": {title: "+evil+"}}\nauth: [{bearer: "+evil+"}, {json: {"+evil+": "+evil+"}}]\nenv: {"+evil+": "+evil+"}\nreferences: {"+evil+": "+evil+"}\n"))
+	_, err := parse("f.yaml", []byte(head+"hosts: ["+evil+"]\n"+evil+": 1\nsecrets: {"+evil+": {title: "+evil+"}}\nauth: [{bearer: "+evil+"}, {json: {"+evil+": "+evil+"}}]\nenv: {"+evil+": "+evil+"}\nreferences: {"+evil+": "+evil+"}\nsubjects: [{kind: "+evil+", value: "+evil+", fields: ["+evil+"], after: ["+evil+"]}]\n"))
 	if err == nil {
 		t.Fatal("accepted")
 	}

@@ -41,9 +41,10 @@ func (f *found) add(kind Kind, value []byte, international bool) {
 			ascii = string(toASCII(value))
 			f.converted[string(value)] = ascii
 		}
-		value = append(value[:0:0], ascii...)
+		f.key = append(append(append(f.key[:0], kind...), ':'), ascii...)
+	} else {
+		f.key = append(append(append(f.key[:0], kind...), ':'), value...)
 	}
-	f.key = append(append(append(f.key[:0], kind...), ':'), value...)
 	switch {
 	case f.known[string(f.key)]:
 	case len(f.list) < MaxSubjects:

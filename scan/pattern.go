@@ -3,7 +3,6 @@ package scan
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,10 +10,13 @@ import (
 
 // Limits of patterns, in bytes where nothing else is said.
 const (
-	minText   = 4  // of a name and of a text in front: what is shorter is everywhere
+	minName   = 4  // of a field: what is shorter is everywhere
+	minAfter  = 2  // of a text in front
 	minPrefix = 3  // of what a token begins with
+	shortText = 5  // a text in front with less is found like a prefix, so that it does not slow down the rest
 	maxText   = 64 // of each of them
 	maxValue  = 128
+	maxShape  = 200 // of Pattern.Value
 	maxTexts  = 512 // names, texts and prefixes of a Matcher together
 	uuidBytes = 36
 )
@@ -43,7 +45,7 @@ type Pattern struct {
 	// form or in a query it is: "order_id". Case does not matter. Of a list of
 	// values the first is found.
 	Fields []string
-	// After is texts that it stands right behind, of at least 4 bytes and ending
+	// After is texts that it stands right behind, of at least 2 bytes and ending
 	// with a character that is no letter, digit or underscore: "/orders/". Case
 	// does not matter.
 	After []string
@@ -82,13 +84,28 @@ type lead struct {
 type entry struct {
 	lead   uint16
 	offset uint8
-	last   bool // of its pair
 }
 
-// anchor is a byte, and the prefixes that end with it.
+// group is what there is to know about a pair of bytes that leads have: which
+// they are, and what can stand before and behind it in them.
+type group struct {
+	before, behind byteSet
+	entries        []entry
+}
+
+// byteSet is a set of bytes.
+type byteSet [4]uint64
+
+func (s *byteSet) has(c byte) bool { return s[c>>6]&(1<<(c&63)) != 0 }
+func (s *byteSet) add(c byte)      { s[c>>6] |= 1 << (c & 63) }
+
+func (s *byteSet) addAll() { *s = byteSet{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)} }
+
+// anchor is a byte, and the leads that end with it.
 type anchor struct {
-	char  byte
-	leads []uint16
+	char   byte
+	before byteSet // what stands in front of it in them
+	leads  []uint16
 }
 
 // Matcher knows what to look for. It does not change, and is safe for
@@ -96,13 +113,15 @@ type anchor struct {
 type Matcher struct {
 	leads []lead
 
-	// Leads other than prefixes are found by pairs of bytes: each occurrence of
-	// one has exactly one of its pairs at a multiple of stride.
+	// Most leads are found by pairs of bytes: each occurrence of one has exactly
+	// one of its pairs at a multiple of stride.
 	stride int
-	first  [1 << 16]uint16 // by pair: where its entries begin in list; 0 if there are none
-	list   []entry         // the first is not used
+	pairs  [1 << 10]uint64 // by pair: whether it has a group; small, so that it stays in the nearest cache
+	first  [1 << 16]uint16 // by pair: which group; 0 if there is none
+	groups []group         // the first is not used
 
-	// Prefixes are found by their last bytes, which are no letters or digits.
+	// Prefixes and short texts are found by their last bytes, which are no
+	// letters or digits.
 	anchors []anchor
 }
 
@@ -140,14 +159,14 @@ func (m *Matcher) add(p Pattern) error {
 		return err
 	}
 	for _, name := range p.Fields {
-		if err := checkText(name, minText); err != nil {
-			return fmt.Errorf("the field %q %w", name, err)
+		if err := checkText(name, minName); err != nil {
+			return fmt.Errorf("the field %q %w", shorten(name), err)
 		}
 		m.leads = append(m.leads, lead{strings.ToLower(name), byField, p.Kind, s})
 	}
 	for _, text := range p.After {
-		if err := checkText(text, minText); err != nil {
-			return fmt.Errorf("the text %q %w", text, err)
+		if err := checkText(text, minAfter); err != nil {
+			return fmt.Errorf("the text %q %w", shorten(text), err)
 		}
 		if wordByte(text[len(text)-1]) {
 			return fmt.Errorf("the text %q ends with a letter, a digit or an underscore, so that it would be found in the middle of words: end it with what is between, as in /orders/", text)
@@ -167,6 +186,9 @@ func (m *Matcher) add(p Pattern) error {
 	return nil
 }
 
+// shorten is for messages.
+func shorten(s string) string { return s[:min(len(s), maxText+1)] }
+
 func wordByte(c byte) bool { return class[c]&isAlnum != 0 || c == '_' }
 
 func checkText(s string, least int) error {
@@ -184,6 +206,9 @@ func checkText(s string, least int) error {
 func parseShape(text string) (*shape, error) {
 	wrong := func(why string) error {
 		return fmt.Errorf("its value %q %s: write for example \"cus_{base62:8-40}\" or \"{digits:1-20}\"", text, why)
+	}
+	if len(text) > maxShape {
+		return nil, fmt.Errorf("its value has %d bytes, and may have %d", len(text), maxShape)
 	}
 	prefix, field, ok := strings.Cut(text, "{")
 	field, closed := strings.CutSuffix(field, "}")
@@ -252,41 +277,74 @@ func alphabet(name string) string {
 func (m *Matcher) index() {
 	shortest := maxText
 	for i, l := range m.leads {
-		if l.how == byPrefix {
-			m.anchor(l.text[len(l.text)-1], uint16(i))
+		if l.anchored() {
+			m.anchor(l, uint16(i))
 		} else {
 			shortest = min(shortest, len(l.text))
 		}
 	}
 	m.stride = shortest - 1
-	byPair := map[uint16][]entry{}
+	m.groups = make([]group, 1)
 	for i, l := range m.leads {
-		if l.how == byPrefix {
+		if l.anchored() {
 			continue
 		}
 		from := l.window(m.stride)
 		for offset := from; offset < from+m.stride; offset++ {
 			for _, p := range l.pairs(offset) {
-				byPair[p] = append(byPair[p], entry{lead: uint16(i), offset: uint8(offset)})
+				if m.first[p] == 0 {
+					m.pairs[p>>6] |= 1 << (p & 63)
+					m.first[p] = uint16(len(m.groups))
+					m.groups = append(m.groups, group{})
+				}
+				m.groups[m.first[p]].join(l, entry{uint16(i), uint8(offset)})
 			}
 		}
 	}
-	m.list = make([]entry, 1)
-	for _, p := range slices.Sorted(maps.Keys(byPair)) {
-		m.first[p] = uint16(len(m.list))
-		m.list = append(m.list, byPair[p]...)
-		m.list[len(m.list)-1].last = true
+}
+
+// join adds an entry of the lead.
+func (g *group) join(l lead, e entry) {
+	g.entries = append(g.entries, e)
+	before, behind := int(e.offset)-1, int(e.offset)+2
+	if before < 0 {
+		g.before.addAll()
+	} else {
+		for _, c := range spellings(l.text[before]) {
+			g.before.add(c)
+		}
+	}
+	switch {
+	case behind < len(l.text):
+		for _, c := range spellings(l.text[behind]) {
+			g.behind.add(c)
+		}
+	case l.how == byAfter:
+		g.behind.addAll()
+	default: // as fieldValue wants it
+		for _, c := range []byte("\"'[] \n\t\r:=>") {
+			g.behind.add(c)
+		}
 	}
 }
 
-func (m *Matcher) anchor(c byte, lead uint16) {
-	for i := range m.anchors {
-		if m.anchors[i].char == c {
-			m.anchors[i].leads = append(m.anchors[i].leads, lead)
-			return
-		}
+// anchor makes the lead one that is found by its last byte.
+func (m *Matcher) anchor(l lead, number uint16) {
+	c := l.text[len(l.text)-1]
+	i := slices.IndexFunc(m.anchors, func(a anchor) bool { return a.char == c })
+	if i < 0 {
+		i = len(m.anchors)
+		m.anchors = append(m.anchors, anchor{char: c})
 	}
-	m.anchors = append(m.anchors, anchor{c, []uint16{lead}})
+	a := &m.anchors[i]
+	a.leads = append(a.leads, number)
+	for _, c := range spellings(l.text[len(l.text)-2]) {
+		a.before.add(c)
+	}
+}
+
+func (l lead) anchored() bool {
+	return l.how == byPrefix || l.how == byAfter && len(l.text) < shortText
 }
 
 // window is where in the lead's text the pairs are that it is found by.

@@ -16,7 +16,7 @@ func shop() []Pattern {
 		{Kind: "order", Value: "{digits:1-20}", Fields: []string{"order_id", "order_number"}, After: []string{"/orders/", "gid://shopify/Order/"}},
 		{Kind: "customer", Value: "cus_{base62:8-40}"},
 		{Kind: "charge", Value: "ch_{base62:8-40}"},
-		{Kind: "user", Value: "U{BASE36:8-12}", Fields: []string{"user"}},
+		{Kind: "user", Value: "U{BASE36:8-12}", Fields: []string{"user"}, After: []string{"<@"}},
 		{Kind: "page", Value: "{uuid}", Fields: []string{"page_id"}},
 	}
 }
@@ -176,6 +176,8 @@ func examples() []example {
 		one("ch_3MmlLrLkdIwHu7ix0snN0B15", "charge:ch_3MmlLrLkdIwHu7ix0snN0B15"),
 		none("abacus_NffrFeUfNV2Hib"), none("CUS_NffrFeUfNV2Hib"), none("cus_short"), none("x_ch_3MmlLrLkdIwHu7ix0snN0B15"),
 		one(`{"user":"U012AB3CD"}`, "user:U012AB3CD"),
+		one(`{"text":"hi <@U012AB3CD>"}`, "user:U012AB3CD"),
+		one(`{"text":"hi \u003c@U012AB3CD\u003e"}`, "user:U012AB3CD"),
 		none(`{"user":"alice123456"}`),
 		one(`{"page_id":"59833787-2CF9-4fdf-8782-e53db20768a5"}`, "page:598337872cf94fdf8782e53db20768a5"),
 		one(`page_id=598337872cf94fdf8782e53db20768a5`, "page:598337872cf94fdf8782e53db20768a5"),
@@ -207,18 +209,18 @@ func TestFindsEverywhere(t *testing.T) {
 		if len(c.text) > 100 {
 			continue
 		}
-		for shift := range 120 {
-			for _, fill := range []string{"x", "\n"} {
-				text := strings.Repeat(fill, size-behind-100+shift) + " \n" + c.text + "\n" + strings.Repeat("\n", shift)
-				if diff := cmp.Diff(c.want, in(m, text)); diff != "" {
-					t.Fatalf("%q after %d times %q: (-want +got)\n%s", c.text, size-behind-100+shift, fill, diff)
-				}
+		for shift := 0; shift < 120; shift += 5 {
+			n := size - behind - 100 + shift + len(c.text)%5
+			text := strings.Repeat("\n", n) + c.text + "\n" + strings.Repeat("\n", shift)
+			if diff := cmp.Diff(c.want, in(m, text)); diff != "" {
+				t.Fatalf("%q after %d bytes: (-want +got)\n%s", c.text, n, diff)
 			}
 		}
 	}
 }
 
-// The result does not depend on how the text is divided.
+// The result does not depend on how the text is divided, nor on what is
+// skipped.
 func TestAnyDivision(t *testing.T) {
 	m := matcher(t, shop())
 	for _, c := range examples() {
@@ -247,6 +249,11 @@ func TestAnyDivision(t *testing.T) {
 		divided.Close()
 		if diff := cmp.Diff(whole.Subjects(), divided.Subjects()); diff != "" || whole.More() != divided.More() {
 			t.Fatalf("%q: whole (-) and divided (+):\n%s", text, diff)
+		}
+		got := in(m, string(text))
+		slices.Sort(got)
+		if diff := cmp.Diff(naive(shop(), text), got); diff != "" {
+			t.Fatalf("%q: a search that tries every byte (-) and this one (+):\n%s", text, diff)
 		}
 	})
 }
@@ -412,7 +419,7 @@ func naive(patterns []Pattern, text []byte) []string {
 		if class[s.buf[i-1]]&isAlnum != 0 {
 			continue
 		}
-		if kind, n, ok := findNumber(s.buf, i, maxDigits); ok {
+		if kind, n, ok := findNumber(s.buf, i); ok {
 			s.add(kind, n.text(), false)
 			i = n.end - 1
 		}

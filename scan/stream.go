@@ -7,13 +7,16 @@ const (
 	// knows about how many there were, see [Stream.More].
 	MaxSubjects = 256
 
-	size   = 16 << 10 // of the buffer
-	before = 256      // what a search looks at in front of where it is: maxLocal and maxUserinfo, or maxText
-	behind = 384      // and behind: maxDomain, or reach, or maxText, gap and maxValue
+	size = 16 << 10 // of the buffer
+
+	// What a search looks at in front of where it is, and behind; and a letter
+	// more at each end.
+	before = max(maxLocal+maxUserinfo, maxText, back) + 8
+	behind = max(maxDomain, reach, maxText+gap+maxValue) + 8
 
 	back   = 48 // how far in front of a few digits their number can begin
 	sample = 4  // every how many bytes digits are looked for
-	few    = 7  // digits that no number has less of
+	few    = 8  // digits that no number has less of
 
 	maxConversions = 1024 // domains that a Stream converts; a thousand distinct ones are no customer's
 )
@@ -119,7 +122,7 @@ func (s *Stream) search(limit int) {
 	s.leads(limit)
 	s.lane()
 	for i := range s.m.anchors {
-		s.prefixes(&s.m.anchors[i], limit)
+		s.anchored(&s.m.anchors[i], limit)
 		s.lane()
 	}
 	for range s.hits {
@@ -188,9 +191,12 @@ func (s *Stream) numbers(limit int) {
 	i := s.number
 	b := s.buf[:min(limit+1, len(s.buf))]
 	for i+1 < len(b) {
-		if pair[b[i]]&(pair[b[i+1]]>>2) == 0 {
+		switch {
+		case pair[b[i]]&(pair[b[i+1]]>>2)&0b11 == 0:
 			i += sample
-		} else {
+		case i >= 3 && i+sample < len(b) && pair[b[i-3]]|pair[b[i+sample]] == 0: // less than few
+			i += sample + 1
+		default:
 			i = s.cluster(i, limit)
 		}
 	}
@@ -198,12 +204,17 @@ func (s *Stream) numbers(limit int) {
 }
 
 // pair is, for a digit or a separator, with what it makes a pair: the lower two
-// bits as its first byte, the next two as its second.
+// bits as its first byte, the next two as its second. The others say what it can
+// begin.
 var pair = func() (t [256]uint8) {
 	for c := range t {
 		switch {
+		case c == '0':
+			t[c] = 0b11_11 | isZero
 		case class[c]&isDigit != 0:
 			t[c] = 0b11_11
+		case c == '+' || c == markPlus || c == '(':
+			t[c] = 0b10_01 | isSign
 		case class[c]&isSpacing != 0:
 			t[c] = 0b10_01
 		}
@@ -211,47 +222,75 @@ var pair = func() (t [256]uint8) {
 	return t
 }()
 
+const (
+	isZero = 1 << 4 // two of them begin a phone number
+	isSign = 1 << 5 // one does
+)
+
 // cluster looks at the digits and separators around b[i], which is one of them,
 // and returns where to go on.
 func (s *Stream) cluster(i, limit int) int {
 	b := s.buf
 	least := max(i-back, s.started+1, 1)
-	start, digits := i, 0
-	for start > least && pair[b[start-1]] != 0 && !(b[start] == ' ' && b[start-1] == ' ') {
+	start := i
+	for start > least && pair[b[start-1]] != 0 {
 		start--
-		digits += int(pair[b[start]] >> 1 & 1)
 	}
-	end := i
-	for end < limit && pair[b[end]] != 0 && !(b[end] == ' ' && b[end-1] == ' ') {
-		digits += int(pair[b[end]] >> 1 & 1)
+	var signs, zeros, last uint8
+	end := start
+	for end < limit {
+		k := pair[b[end]]
+		if k == 0 {
+			break
+		}
+		signs |= k
+		zeros |= k & last
+		last = k
 		end++
 	}
 	next := max(end, i+1)
-	if end == limit { // and it goes on
-		digits = maxDigits
+	bank := class[b[start-1]]&isAlnum != 0 // an IBAN's
+	digits := end - start                  // at most
+	if end == limit {                      // and it goes on
+		digits, signs = maxDigits, isSign
 	}
-	if digits < few {
+	if digits < few || digits < minCard && signs&isSign == 0 && zeros&isZero == 0 && !bank {
 		return next
 	}
-	for start > least && (class[b[start-1]]&isAlnum != 0 || b[start-1] == ' ' || b[start-1] == '+' || b[start-1] == '-') { // an IBAN's bank
+	for bank && start > least && (class[b[start-1]]&isAlnum != 0 || b[start-1] == ' ' || b[start-1] == '+' || b[start-1] == '-') {
 		start--
 	}
 	for at := max(start, s.started+1); at < end; at++ {
-		if class[b[at-1]]&isAlnum != 0 {
-			continue
+		if class[b[at-1]]&isAlnum == 0 && promising(b, at, digits) {
+			if kind, n, ok := findNumber(b, at); ok {
+				s.hit(at, kind, n.text())
+				at = n.end - 1
+			}
+			s.started = at
 		}
-		if kind, n, ok := findNumber(b, at, digits); ok {
-			s.hit(at, kind, n.text())
-			at = n.end - 1
-		}
-		s.started = at
 	}
+	s.started = max(s.started, end-1)
 	return next
 }
 
+// promising says whether a number can begin at b[start] that has so many digits
+// at most.
+func promising(b []byte, start, digits int) bool {
+	c, c1, c2, c3 := b[start], class[at(b, start+1)], class[at(b, start+2)], class[at(b, start+3)]
+	switch k := class[c]; {
+	case k&isDigit != 0:
+		return c == '0' && at(b, start+1) == '0' || digits >= minCard && c != '0' && c1&c2&c3&isDigit != 0
+	case k&isLetter != 0:
+		return c1&isLetter != 0 && c2&c3&isDigit != 0
+	case c == '+' || c == markPlus || c == '(':
+		return c1&isDigit != 0 || at(b, start+1) == '('
+	}
+	return false
+}
+
 // findNumber finds a number of any kind that begins at b[start], where no word
-// goes on, and has so many digits that stand together at most.
-func findNumber(b []byte, start, digits int) (kind Kind, n number, ok bool) {
+// goes on.
+func findNumber(b []byte, start int) (kind Kind, n number, ok bool) {
 	switch c := b[start]; {
 	case class[c]&isLetter != 0:
 		n, ok = findIBAN(b, start)
@@ -262,46 +301,46 @@ func findNumber(b []byte, start, digits int) (kind Kind, n number, ok bool) {
 	case c == '(':
 		n, ok = findNational(b, start)
 		return Phone, n, ok
-	case digits >= minCard && class[c]&isDigit != 0 && class[at(b, start+1)]&class[at(b, start+2)]&class[at(b, start+3)]&isDigit != 0:
+	case class[c]&isDigit != 0:
 		n, ok = findCard(b, start)
 		return Card, n, ok
 	}
 	return "", n, false
 }
 
-// leads finds what patterns say, other than by prefixes.
+// leads finds what patterns say, other than by prefixes and short texts.
 func (s *Stream) leads(limit int) {
-	i, first, stride := s.lead, &s.m.first, s.m.stride
+	i, pairs, stride := s.lead, &s.m.pairs, s.m.stride
 	b := s.buf[:min(limit+1, len(s.buf))]
 	for i+1 < len(b) {
 		p := uint16(b[i]) | uint16(b[i+1])<<8
-		if k := first[p]; k != 0 {
-			s.pair(int(k), i)
+		if pairs[p>>6]&(1<<(p&63)) != 0 {
+			if g := &s.m.groups[s.m.first[p]]; g.before.has(at(s.buf, i-1)) && g.behind.has(at(s.buf, i+2)) {
+				s.group(g, i)
+			}
 		}
 		i += stride
 	}
 	s.lead = i
 }
 
-// pair looks at the leads whose entries begin at list[k]. Their pair is at
-// buf[i].
-func (s *Stream) pair(k, i int) {
-	for ; ; k++ {
-		e := s.m.list[k]
+// group looks at the leads that have the pair at buf[i].
+func (s *Stream) group(g *group, i int) {
+	for _, e := range g.entries {
 		l, start := &s.m.leads[e.lead], i-int(e.offset)
 		if l.stands(s.buf, start) {
 			s.follow(l, start, i)
 		}
-		if e.last {
-			return
-		}
 	}
 }
 
-// prefixes finds what a pattern's prefix says alone.
-func (s *Stream) prefixes(a *anchor, limit int) {
+// anchored finds the leads that end with a byte.
+func (s *Stream) anchored(a *anchor, limit int) {
 	b := s.buf[:limit]
 	for i := index(b, s.next, a.char); i < limit; i = index(b, i+1, a.char) {
+		if !a.before.has(at(b, i-1)) {
+			continue
+		}
 		for _, k := range a.leads {
 			l := &s.m.leads[k]
 			if start := i + 1 - len(l.text); l.stands(s.buf, start) {

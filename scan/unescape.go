@@ -161,6 +161,9 @@ func (u *unescaper) backslash(b []byte, to sink) int {
 
 // entity undoes a character reference of HTML, and returns 0 if there is none.
 func (u *unescaper) entity(b []byte, to sink) int {
+	if len(b) == 0 || b[0] != '#' && class[b[0]]&isLetter == 0 {
+		return 0
+	}
 	end := bytes.IndexByte(b[:min(len(b), ahead)], ';')
 	if end < 2 {
 		return 0
