@@ -51,7 +51,11 @@ func (h *home) searchFiles(before map[uint64][]byte) {
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			h.t.Fatal(err)
 		}
+		looked := 0
 		for seq, body := range before {
+			if looked++; looked > 600 { // in a random order
+				break
+			}
 			if after[seq] == nil && (bytes.Contains(b, body[:29]) || bytes.Contains(b, body[len(body)-24:])) {
 				h.t.Errorf("the body of event %d is in the file %s", seq, suffix)
 			}
@@ -320,9 +324,9 @@ func TestL1ErasureOfTheFuture(t *testing.T) {
 // what was announced, verifies, and finishes it.
 func TestL2KilledWhileErasing(t *testing.T) {
 	unfinished := 0
-	for round := range 6 {
+	for round := range 4 {
 		h := newHome(t)
-		head := h.fill(9000)
+		head := h.fill(6000)
 		before := h.sealed()
 		cmd := child(t, "erase", h.path)
 		out, err := cmd.StdoutPipe()
@@ -333,15 +337,15 @@ func TestL2KilledWhileErasing(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = out.Read(make([]byte, 1))
-		time.Sleep(time.Duration(round*round) * 8 * time.Millisecond)
+		time.Sleep(time.Duration(round*round) * 12 * time.Millisecond)
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		r := h.verify(head.Note)
 		if !r.OK {
 			t.Fatalf("after a kill: %+v", r)
 		}
-		announced := r.Size > 9000
-		if announced && r.Erased+r.Unfinished != 9000 {
+		announced := r.Size > 6000
+		if announced && r.Erased+r.Unfinished != 6000 {
 			t.Errorf("%d erased, %d to come", r.Erased, r.Unfinished)
 		}
 		if r.Unfinished > 0 {
@@ -357,11 +361,11 @@ func TestL2KilledWhileErasing(t *testing.T) {
 		}
 		h.searchFiles(before)
 		closeLog()
-		if r := h.verify(head.Note); !r.OK || r.Unfinished != 0 || announced && r.Erased != 9000 {
+		if r := h.verify(head.Note); !r.OK || r.Unfinished != 0 || announced && r.Erased != 6000 {
 			t.Errorf("at the end: %+v", r)
 		}
 	}
-	t.Logf("%d of 6 were interrupted in the middle", unfinished)
+	t.Logf("%d of 4 were interrupted in the middle", unfinished)
 }
 
 // eraseUntilKilled erases everything and says when it begins.

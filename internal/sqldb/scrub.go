@@ -26,7 +26,7 @@ const (
 	maxScrub = 1 << 25
 	// truncateTries is how often emptying the write-ahead log is tried while
 	// somebody reads, truncateWait how long each try holds up other writers.
-	truncateTries = 20
+	truncateTries = 6
 	truncateWait  = 100 * time.Millisecond
 )
 
