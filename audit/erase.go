@@ -135,6 +135,9 @@ func (l *Log) erase(ctx context.Context, by ambit.Principal, r *Receipt, ranges 
 	if _, err := l.finish(ctx, math.MaxInt64); err != nil && !errors.Is(err, ErrCopies) {
 		return fmt.Errorf("finishing an earlier erasure: %w", err)
 	}
+	if _, err := l.Head(ctx); err != nil { // what was recorded before has a position
+		return err
+	}
 	size, err := l.settle(ctx)
 	if err != nil {
 		return err
