@@ -314,15 +314,7 @@ func (b *bundle) body(seq uint64, l *Leaf) error {
 		b.gone(seq, l.Kind)
 		return nil
 	}
-	body := []byte(*line.Body)
-	if commit(b.events.salt, body) != l.Commitment {
-		b.problem(seq, ProblemEdited, fmt.Sprintf("event %d was changed: its body is not the one that the log committed to", seq))
-		return nil
-	}
-	e, err := decodeBody(body)
-	if err == nil && (e.Seq != l.Seq || e.Time.UnixMicro() != l.Micros || e.Kind != l.Kind) {
-		err = errors.New("its body has another position, time or kind than its leaf")
-	}
+	e, err := l.open(b.events.salt, []byte(*line.Body))
 	if err != nil || e.Seq != seq {
 		b.problem(seq, ProblemEdited, fmt.Sprintf("event %d was changed: %v", seq, err))
 		return nil
