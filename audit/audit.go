@@ -115,6 +115,8 @@ type Log struct {
 
 	w writer // owned by the writer goroutine
 
+	erasing chan struct{} // has an element while somebody erases or exports; held during I/O
+
 	mu      sync.Mutex    // held for moments, never during I/O
 	size    uint64        // durable events
 	settled uint64        // of which in the database; the others are in the journal
@@ -149,7 +151,7 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	l := &Log{
 		db: cfg.DB, agent: cfg.Agent, keys: keys, clock: cfg.Clock,
 		queue: make(chan *item, queueLength), closing: make(chan struct{}), done: make(chan struct{}),
-		size: st.size, settled: st.size,
+		erasing: make(chan struct{}, 1), size: st.size, settled: st.size,
 	}
 	if l.clock == nil {
 		l.clock = time.Now

@@ -32,6 +32,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "append":
 		err = appendUntilKilled(os.Args[1])
+	case "erase":
+		err = eraseUntilKilled(os.Args[1])
 	case "disk":
 		err = fillDisk(os.Args[1])
 	case "journal":

@@ -225,6 +225,16 @@ func blocks(n int) int {
 // restart lets the next frame overwrite the first. The database must have all.
 func (j *journal) restart() { j.end = journalHeader }
 
+// scrub overwrites all frames. The database must have all. A crash on the way
+// leaves frames of positions that it has, whole or torn.
+func (j *journal) scrub() error {
+	j.restart()
+	if err := j.writer.WriteAt(make([]byte, journalSize-journalHeader), journalHeader); err != nil {
+		return fmt.Errorf("overwriting the log's journal %s: %w", j.f.Name(), full(err))
+	}
+	return nil
+}
+
 // write returns when b is durable: the file is open with O_DSYNC, which is a
 // pwrite and an fdatasync in one system call (open(2)).
 func (j *journal) write(b []byte, at int64) error {

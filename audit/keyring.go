@@ -137,14 +137,8 @@ func (r *keyring) seal(dst []byte, seq uint64, body []byte, scratch *[]byte) ([]
 	return r.aead.Seal(dst, nonce, plain[:n], plain[n:]), commit(salt, body)
 }
 
-// open reverses seal and checks the commitment. Any difference in body, salt,
-// position, origin or commitment is an error.
-func (r *keyring) open(seq uint64, sealed []byte, want [sha256.Size]byte) ([]byte, error) {
-	_, body, err := r.unseal(seq, sealed, want)
-	return body, err
-}
-
-// unseal is open, with the salt that opens the commitment.
+// unseal reverses seal and checks the commitment, which the salt opens. Any
+// difference in body, salt, position, origin or commitment is an error.
 func (r *keyring) unseal(seq uint64, sealed []byte, want [sha256.Size]byte) (salt, body []byte, err error) {
 	if len(sealed) < sealedMin || sealed[0] != sealedV1 {
 		return nil, nil, errors.New("it is not in a form that this version knows")

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"ambit"
 )
@@ -73,6 +74,22 @@ func ParseLeaf(b []byte) (Leaf, error) {
 		return Leaf{}, errors.New("reading a leaf: it is not in canonical form")
 	}
 	return l, nil
+}
+
+// open is the event whose body is opened with its salt, and compared with the
+// leaf. Without a body there is only what the leaf says.
+func (l *Leaf) open(salt, body []byte) (ambit.Event, error) {
+	if body == nil {
+		return ambit.Event{Seq: l.Seq, Time: time.UnixMicro(l.Micros).UTC(), Kind: l.Kind, Detail: "(erased)"}, nil
+	}
+	if len(salt) != saltSize || commit(salt, body) != l.Commitment {
+		return ambit.Event{}, errors.New("its body is not the one that the log committed to")
+	}
+	e, err := decodeBody(body)
+	if err == nil && (e.Seq != l.Seq || e.Time.UnixMicro() != l.Micros || e.Kind != l.Kind) {
+		err = errors.New("its body has another position, time or kind than its leaf")
+	}
+	return e, err
 }
 
 // commit computes the commitment of a body.

@@ -106,10 +106,20 @@ func (r *row) leafHash(origin string) tlog.Hash {
 // event decrypts the row's body and checks it against the commitment and the
 // columns. An error says what differs.
 func (r *row) event(keys *keyring) (ambit.Event, error) {
-	body, err := keys.open(r.seq, r.sealed, r.commitment)
-	if err != nil {
-		return ambit.Event{}, err
+	e, _, _, err := r.open(keys)
+	return e, err
+}
+
+// open is event, with the body's bytes and the salt that opens the commitment.
+func (r *row) open(keys *keyring) (e ambit.Event, salt, body []byte, err error) {
+	if salt, body, err = keys.unseal(r.seq, r.sealed, r.commitment); err == nil {
+		e, err = r.read(body)
 	}
+	return e, salt, body, err
+}
+
+// read reads a body and checks it against the columns.
+func (r *row) read(body []byte) (ambit.Event, error) {
 	e, err := decodeBody(body)
 	if err != nil {
 		return ambit.Event{}, err

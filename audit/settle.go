@@ -172,6 +172,15 @@ func (l *Log) settleAll() error {
 	return nil
 }
 
+// scrubJournal puts everything into the database and overwrites every frame.
+// Events that come meanwhile wait for the few milliseconds that it takes.
+func (l *Log) scrubJournal() error {
+	if err := l.settleAll(); err != nil {
+		return err
+	}
+	return l.w.journal.scrub()
+}
+
 // room sees that a frame of n bytes fits into the journal. While the database
 // cannot be written, the journal takes no more than one transaction.
 func (l *Log) room(n int) error {

@@ -39,12 +39,13 @@ type item struct {
 	micros int64
 	head   bool        // answer with a head; there is no event
 	settle bool        // answer when all before is in the database; there is no event
+	scrub  bool        // settle everything and overwrite the journal's old frames; there is no event
 	done   chan result // nil: nobody waits
 	seq    uint64      // set by the writer; of a settle item, the size it waits for
 }
 
 // hasEvent says whether the item is an event and no question.
-func (it *item) hasEvent() bool { return !it.head && !it.settle }
+func (it *item) hasEvent() bool { return !it.head && !it.settle && !it.scrub }
 
 type result struct {
 	seq  uint64
@@ -434,6 +435,8 @@ func (l *Log) write(items []*item) (n int, err error) {
 		case it.head:
 			h, err := l.head()
 			it.done <- result{head: h, err: err}
+		case it.scrub:
+			it.done <- result{err: l.scrubJournal()}
 		case it.settle && w.settled >= w.state.size:
 			it.done <- result{seq: w.settled}
 		case it.settle:

@@ -13,6 +13,9 @@
 // Several packages share one file: each owns its tables and a migration table
 // of its own (see [DB.Migrate]).
 //
+// What is deleted is overwritten in the file; [DB.Scrub] also takes it out of
+// the places where SQLite leaves copies. Nothing is written to temporary files.
+//
 // Known hole: a disk that lies about fsync.
 //
 // Trust: the file is trusted to be the one that this package wrote, no
@@ -41,7 +44,7 @@ const applicationID = 0x616d6269
 const maxReaders = 4
 
 const (
-	writePragmas = "_pragma=busy_timeout(5000)&_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=foreign_keys(on)&_pragma=trusted_schema(off)&_dqs=0"
+	writePragmas = "_pragma=busy_timeout(5000)&_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=foreign_keys(on)&_pragma=trusted_schema(off)&_pragma=secure_delete(on)&_pragma=temp_store(memory)&_dqs=0"
 	readPragmas  = "_pragma=busy_timeout(5000)&_pragma=query_only(on)&_pragma=trusted_schema(off)&_dqs=0"
 )
 
