@@ -38,14 +38,40 @@ func (w *Worker) setRules(p control.Policy) error {
 	return w.rules.Set(own, tunings)
 }
 
-// alertRules are the rules that a manifest's source has.
-func alertRules(p control.Policy) ([]alert.Rule, []alert.Tuning, error) {
+// alertRules are the rules that a manifest's source has, and its changes to those
+// of the catalogue.
+func alertRules(p control.Policy) (own []alert.Rule, tunings []alert.Tuning, err error) {
 	m, err := manifest.Parse("manifest", []byte(p.Source))
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the manifest: %w", err)
 	}
-	_ = m
-	return nil, nil, nil
+	for i := range m.Alerts {
+		a := &m.Alerts[i]
+		switch {
+		case a.Builtin:
+			tunings = append(tunings, alert.Tuning{Code: a.Name, Off: a.Off, Severity: a.Severity, Count: a.Count, Within: a.Within})
+		case !a.Off:
+			own = append(own, ownRule(a))
+		}
+	}
+	return own, tunings, nil
+}
+
+func ownRule(a *manifest.Alert) alert.Rule {
+	r := alert.Rule{
+		Name: a.Name, Severity: ambit.Medium, Kinds: a.Kinds, Count: a.Count, Within: a.Within, Per: alert.Field(a.Per), First: alert.Field(a.First),
+		When: alert.Condition{
+			Decision: a.Decision, Hosts: a.Hosts, Methods: a.Methods, Paths: a.Paths, Tools: a.Tools, Effects: a.Effects, Connections: a.Connections,
+			Codes: a.Codes, Principals: a.Principals, StatusFrom: a.StatusFrom, StatusTo: a.StatusTo, IntentMissing: a.IntentMissing,
+		},
+	}
+	if a.Severity != nil {
+		r.Severity = *a.Severity
+	}
+	if a.Per == "agent" { // whose book this is
+		r.Per = ""
+	}
+	return r
 }
 
 func (w *Worker) serveAlerts(mux *http.ServeMux) {

@@ -120,3 +120,34 @@ func TestAlertsOverTheWire(t *testing.T) {
 		t.Errorf("a mute without end: %v", err)
 	}
 }
+
+// An operator's rules, and their changes to Ambit's, are in force with the
+// manifest that has them.
+func TestRulesOfTheManifest(t *testing.T) {
+	w := newWorker(t, oneRule+`alerts:
+  - {name: deletes, methods: [DELETE], severity: critical}
+  - {name: two-posts, methods: [POST], count: 2, within: 1h, per: agent, severity: low}
+  - {name: dormant, methods: [GET], severity: off}
+  - {name: first-named-host, severity: off}
+  - {name: host-not-allowed, severity: info}
+`)
+	c := w.clientOf(t)
+	for _, method := range []string{"GET", "DELETE", "POST", "POST"} {
+		w.call(t, method, "api.example")
+	}
+	w.call(t, "GET", "evil.example")
+	want := []string{"critical deletes api.example", "info host-not-allowed evil.example", "low two-posts"}
+	if got := codes(t, c); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if err := w.setRules(control.Policy{Source: oneRule + "alerts:\n  - {name: patches, methods: [PATCH], severity: high}\n"}); err != nil {
+		t.Fatal(err)
+	}
+	w.call(t, "DELETE", "api.example")
+	w.call(t, "PATCH", "api.example")
+	w.call(t, "GET", "other.example")
+	want = append([]string{}, "critical deletes api.example", "high patches api.example", "info host-not-allowed evil.example", "low two-posts", "medium host-not-allowed other.example")
+	if got := codes(t, c); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
