@@ -163,7 +163,9 @@ const (
 	KindAuditHold    Kind = "audit.hold"
 	KindAuditSink    Kind = "audit.sink"
 
-	KindAlert Kind = "alert"
+	KindAlert     Kind = "alert"
+	KindAlertAck  Kind = "alert.ack"
+	KindAlertMute Kind = "alert.mute"
 )
 
 // KindSpec is one line of the catalogue.
@@ -222,5 +224,7 @@ func Catalogue() []KindSpec {
 		{KindAuditHold, "agent", "A person forbade or allowed again that anything is erased.", "detail", false},
 		{KindAuditSink, "control", "A sink fell behind, or caught up.", "resource detail", false},
 		{KindAlert, "both", "Something that a person should look at came up.", "of severity links detail", false},
+		{KindAlertAck, "both", "A person has seen an alert.", "of detail", false},
+		{KindAlertMute, "both", "A person silenced an alert for a while, or ended that.", "of detail", false},
 	}
 }

@@ -1,17 +1,22 @@
 // Package alert keeps what a person should look at: alerts with the same key
 // are one alert that is counted. The first of a key, and the first after an
-// hour of quiet or after a person has seen it, is also an event in the log.
+// hour of quiet or after a person has seen it, is news: it is also an event in
+// the log, and [Book.News] tells it to those who notify people. A muted alert is
+// counted, and is no news until the mute ends.
+//
+// [Rules] make alerts of events, those of the catalogue and an operator's own.
 //
 // [Book.Raise] only notes the alert in memory; a goroutine writes it within a
 // second, and at the latest when the book is closed. If the process dies in
 // between, the count may be short and an alert of the last second may be
 // missing; its cause is in the audit log, which was durable before.
 //
-// Trust: keys and titles hold text of a hostile agent. It is made inert before
+// Trust: events, keys and titles hold text of a hostile agent. It is made inert before
 // it is stored, and is stored encrypted. An agent can make many keys: beyond a
 // thousand they are counted in one alert for each code, so it can neither fill
-// the disk nor push out what is there. Who can write to the database file can
-// delete alerts; the events in the log stay.
+// the disk nor push out what is there. What rules remember of it is bounded too.
+// Who can write to the database file can delete alerts and make rules forget;
+// the events in the log stay.
 package alert
 
 import (
@@ -54,7 +59,8 @@ type Appender interface {
 	Append(context.Context, ambit.Event) (uint64, error)
 }
 
-// Config is what a book of alerts needs. All of it is required but Clock.
+// Config is what a book of alerts needs. All of it is required but Agent and
+// Clock.
 type Config struct {
 	// DB is the agent's database, shared with other packages. The caller
 	// closes it after the book.
@@ -62,7 +68,8 @@ type Config struct {
 	// Log gets an event for each alert that is news. The caller closes it
 	// after the book.
 	Log Appender
-	// Agent is whom the alerts are about.
+	// Agent is whom the alerts are about; "" is the control plane, whose log has
+	// events about several.
 	Agent ambit.AgentID
 	// Key is the agent's data-encryption key, 32 bytes; a key for this
 	// package's own use is derived from it, and it is not kept.
@@ -82,6 +89,17 @@ type Alert struct {
 	Count    uint64         `json:"count"`
 	Event    uint64         `json:"event"` // position in the log of the last one's cause
 	Acked    bool           `json:"acked"` // a person has seen it, and nothing came since
+
+	AckedBy    ambit.Principal `json:"ackedBy,omitempty"`    // who saw it last
+	MutedUntil *time.Time      `json:"mutedUntil,omitempty"` // UTC; nil if it is not muted
+	MutedBy    ambit.Principal `json:"mutedBy,omitempty"`
+	MutedWhy   string          `json:"mutedWhy,omitempty"` // what they said about it; printable
+}
+
+// Code is what the alert is: the first word of its key.
+func (a *Alert) Code() string {
+	code, _, _ := strings.Cut(a.Key, " ")
+	return code
 }
 
 // entry is an alert with what must still be done for it.
@@ -89,6 +107,21 @@ type entry struct {
 	Alert
 	dirty bool // the row is to be written
 	news  bool // an event is to be logged
+	// told is its position among what was news, from 1; stored is the same once
+	// it is durable, which is when others may hear of it.
+	told, stored uint64
+}
+
+// muted says whether it is silent now.
+func (e *entry) muted(now time.Time) bool { return e.MutedUntil != nil && now.Before(*e.MutedUntil) }
+
+// shown is the alert as others see it: a mute that has ended is none.
+func (e *entry) shown(now time.Time) Alert {
+	a := e.Alert
+	if !e.muted(now) {
+		a.MutedUntil, a.MutedBy, a.MutedWhy = nil, "", ""
+	}
+	return a
 }
 
 // Book keeps the alerts of one agent. It is safe for concurrent use.
@@ -100,11 +133,15 @@ type Book struct {
 	once  sync.Once
 	done  chan struct{}
 
+	id   string // tells it from other books; does not change
+	seen seen   // what rules saw before; has a lock of its own
+
 	flushing sync.Mutex // held while writing; taken before mu
 
-	mu      sync.Mutex // held for moments, never during I/O
-	entries map[string]*entry
-	lastID  int64
+	mu       sync.Mutex // held for moments, never during I/O
+	entries  map[string]*entry
+	lastID   int64
+	lastTold uint64
 }
 
 // ErrNotFound says that there is no alert with that number.
@@ -117,14 +154,18 @@ func Open(ctx context.Context, cfg Config) (*Book, error) {
 	if b.cfg.Clock == nil {
 		b.cfg.Clock = time.Now
 	}
-	if cfg.DB == nil || cfg.Log == nil || cfg.Agent == "" || cfg.Key.Len() != 32 {
-		return nil, errors.New("opening the alerts: database, log, agent and a key of 32 bytes are required")
+	if cfg.DB == nil || cfg.Log == nil || cfg.Key.Len() != 32 {
+		return nil, errors.New("opening the alerts: database, log and a key of 32 bytes are required")
 	}
 	key, err := hkdf.Key(sha256.New, cfg.Key.Reveal(), nil, "ambit alert v1\n"+string(cfg.Agent), 32)
 	if err != nil {
 		return nil, fmt.Errorf("opening the alerts: %w", err)
 	}
 	defer clear(key)
+	b.seen.rules = map[string]*seenBy{}
+	if b.seen.key, err = hkdf.Key(sha256.New, cfg.Key.Reveal(), nil, "ambit alert seen v1\n"+string(cfg.Agent), 32); err != nil {
+		return nil, fmt.Errorf("opening the alerts: %w", err)
+	}
 	b.cfg.Key = secretbytes.Bytes{}
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -143,14 +184,18 @@ func Open(ctx context.Context, cfg Config) (*Book, error) {
 // Raise notes an alert and returns at once. key says what is the same alert
 // again; its first word is a code, the rest says about what. title is one
 // sentence for a person. event is the position in the log of the cause. After
-// Close it does nothing.
+// Close it does nothing. Raise does not know about rules: see [Rules.Raise].
 func (b *Book) Raise(severity ambit.Severity, key, title string, event uint64) {
 	now := time.UnixMicro(b.cfg.Clock().UnixMicro()).UTC()
 	key, title = inert(key), inert(title)
 	severity = min(severity, ambit.Critical)
 	b.mu.Lock()
 	e := b.entry(key, now)
-	if e.Count == 0 || e.Acked || now.Sub(e.Last) >= Quiet {
+	unmuted := e.MutedUntil != nil && !e.muted(now) // and this is the first one since
+	if unmuted {
+		e.MutedUntil, e.MutedBy, e.MutedWhy = nil, "", ""
+	}
+	if !e.muted(now) && (e.Count == 0 || e.Acked || unmuted || now.Sub(e.Last) >= Quiet) {
 		e.news, e.Severity = true, severity
 	}
 	e.Severity = max(e.Severity, severity)
@@ -214,10 +259,11 @@ func (b *Book) List(ctx context.Context, q Query) ([]Alert, error) {
 		return nil, err
 	}
 	list := []Alert{}
+	now := b.cfg.Clock()
 	b.mu.Lock()
 	for _, e := range b.entries {
 		if e.Severity >= q.MinSeverity && !e.Last.Before(q.Since) {
-			list = append(list, e.Alert)
+			list = append(list, e.shown(now))
 		}
 	}
 	b.mu.Unlock()
@@ -228,26 +274,6 @@ func (b *Book) List(ctx context.Context, q Query) ([]Alert, error) {
 		list = list[:q.Limit]
 	}
 	return list, nil
-}
-
-// Ack notes, durably, that a person has seen an alert. The next one with its
-// key is news again. It returns ErrNotFound if there is none with that number.
-func (b *Book) Ack(ctx context.Context, id int64) error {
-	b.mu.Lock()
-	found := false
-	for _, e := range b.entries {
-		if e.ID == id {
-			e.Acked, e.dirty, found = true, true, true
-		}
-	}
-	b.mu.Unlock()
-	if !found {
-		return fmt.Errorf("acknowledging alert %d: %w; see the list of alerts for the numbers", id, ErrNotFound)
-	}
-	if err := b.store(ctx); err != nil {
-		return fmt.Errorf("acknowledging alert %d: %w", id, err)
-	}
-	return nil
 }
 
 // Close writes what is still in memory and ends the book. If ctx ends first it

@@ -127,13 +127,13 @@ func TestNewsAgainAfterQuietAndAfterAck(t *testing.T) {
 		c.add(step.wait)
 		if step.ack {
 			id := list(t, b, alert.Query{})[0].ID
-			if err := b.Ack(t.Context(), id); err != nil {
+			if err := b.Ack(t.Context(), id, "uid:1000"); err != nil {
 				t.Fatal(err)
 			}
 			if !list(t, b, alert.Query{})[0].Acked {
 				t.Error("not acknowledged")
 			}
-			if err := b.Ack(t.Context(), id+1); !errors.Is(err, alert.ErrNotFound) {
+			if err := b.Ack(t.Context(), id+1, "uid:1000"); !errors.Is(err, alert.ErrNotFound) {
 				t.Errorf("Ack of what is not there: %v", err)
 			}
 		}
@@ -260,4 +260,30 @@ func TestL2AlertsWaitForTheLog(t *testing.T) {
 	if err := b.Close(t.Context()); err != nil || log.n != 1 {
 		t.Errorf("Close: %v; %d events", err, log.n)
 	}
+}
+
+func (f *failing) set(full bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.full = full
+}
+
+// failingBook is a book whose log can be full.
+func failingBook(t *testing.T) (*alert.Book, *failing) {
+	t.Helper()
+	db, err := sqldb.Open(t.Context(), filepath.Join(t.TempDir(), "agent.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &failing{}
+	b, err := alert.Open(t.Context(), alert.Config{DB: db, Log: log, Agent: "support", Key: key(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(b.Close(context.Background()), db.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return b, log
 }

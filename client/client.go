@@ -283,11 +283,6 @@ func (c *Client) Alerts(ctx context.Context, id ambit.AgentID, least ambit.Sever
 	return a, err
 }
 
-// Ack marks an alert as seen.
-func (c *Client) Ack(ctx context.Context, id ambit.AgentID, alert int64) error {
-	return c.call(ctx, http.MethodPost, agentPath(id, "/alerts/"+strconv.FormatInt(alert, 10)+"/ack"), nil, nil)
-}
-
 // Head asks for the signed checkpoint of an agent's log.
 func (c *Client) Head(ctx context.Context, id ambit.AgentID) (h audit.Head, err error) {
 	err = c.call(ctx, http.MethodGet, agentPath(id, "/audit/head"), nil, &h)

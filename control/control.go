@@ -26,7 +26,6 @@ import (
 	"time"
 
 	"ambit"
-	"ambit/alert"
 	"ambit/audit"
 	"ambit/connector"
 )
@@ -37,8 +36,6 @@ const (
 	PathApply  = "/apply"
 	PathRecord = "/record"
 	PathCalls  = "/calls"
-	PathAlerts = "/alerts"
-	PathAck    = "/alerts/ack"
 	PathHead   = "/head"
 	PathVerify = "/verify"
 	PathOutput = "/output"
@@ -209,18 +206,6 @@ func (c *Client) FollowCalls(ctx context.Context, q audit.CallQuery, emit func(a
 		return fmt.Errorf("following the worker: %w", err)
 	}
 	return ctx.Err()
-}
-
-// Alerts lists alerts.
-func (c *Client) Alerts(ctx context.Context, q alert.Query) ([]alert.Alert, error) {
-	var out []alert.Alert
-	err := c.call(ctx, http.MethodPost, PathAlerts, q, &out)
-	return out, err
-}
-
-// Ack marks an alert as seen.
-func (c *Client) Ack(ctx context.Context, id int64) error {
-	return c.call(ctx, http.MethodPost, PathAck, id, nil)
 }
 
 // Head asks for the log's signed checkpoint.

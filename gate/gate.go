@@ -173,21 +173,12 @@ func (g *Gate) alert(r *ambit.Request, v ambit.Verdict, seq uint64) {
 	if g.alerts == nil {
 		return
 	}
-	sev := ambit.Medium
-	switch v.Reason.Code {
-	case "metadata-address", "name-mismatch", "reference-misplaced", "foreign-credential":
-		sev = ambit.High
-	case "private-address", "bad-request", "forged-header":
-		sev = ambit.Medium
-	case "intent-required", "bad-gateway":
-		sev = ambit.Low
-	}
 	target := r.Host
 	if target == "" {
 		target = "(no host)"
 	}
 	title := "refused: " + strings.TrimSpace(r.Method+" "+target) + ": " + v.Reason.Text
-	g.alerts.Raise(sev, v.Reason.Code+" "+target, title, seq)
+	g.alerts.Raise(ambit.RefusalSeverity(v.Reason.Code), v.Reason.Code+" "+target, title, seq)
 }
 
 // ErrSpent is returned by Use when a grant was used before.

@@ -15,7 +15,7 @@ import (
 
 // The keys of each mapping, in the order in which messages list them.
 var (
-	rootKeys     = []string{"ambit", "name", "description", "computer", "connectors", "egress", "audit"}
+	rootKeys     = []string{"ambit", "name", "description", "computer", "connectors", "egress", "alerts", "audit"}
 	computerKeys = []string{"image", "command", "env", "workdir", "memory", "cpus", "processes", "disk", "restart", "registryCA"}
 	egressKeys   = []string{"intent", "allow"}
 	ruleKeys     = []string{"name", "host", "ports", "methods", "paths", "query", "headers", "tls", "private", "resolve", "ca", "websocket"}
@@ -66,6 +66,7 @@ func (d *decoder) manifest(root node) *Manifest {
 		Computer:    d.computer(f["computer"]),
 		Connectors:  d.connections(f["connectors"]),
 		Egress:      d.egress(f["egress"]),
+		Alerts:      d.alerts(f["alerts"]),
 		Audit:       d.audit(f["audit"]),
 	}
 }

@@ -1,6 +1,6 @@
 // Package manifest reads the YAML file in which an operator says what an agent
-// is: its computer, the accounts it may use, where it may connect to, how long
-// its log is kept.
+// is: its computer, the accounts it may use, where it may connect to, what
+// people are alerted to, how long its log is kept.
 // [Parse] returns a complete [Manifest] with every default filled in, or every
 // problem of the file at once, each with line, column and what would be right.
 // [Schema] is the same language as a JSON Schema, for editors.
@@ -46,6 +46,7 @@ type Manifest struct {
 	Computer    Computer
 	Connectors  []Connection // the accounts that it may use, in the order of the file
 	Egress      Egress
+	Alerts      []Alert // in the order of the file
 	Audit       Audit
 }
 

@@ -8,11 +8,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"ambit"
 	"ambit/internal/strictyaml"
 )
 
@@ -97,9 +99,33 @@ egress:
     - {host: 10.0.0.7, private: true, ports: [8080]}
     - host: pinned.example
       tls: passthrough
+alerts:
+  - {name: deletes, methods: [DELETE], severity: high}
+  - name: everything
+    severity: critical
+    kinds: [egress.request]
+    decision: allow
+    hosts: [api.example.com, "*.example.org"]
+    methods: [POST]
+    paths: [/v1/**]
+    effects: [write, spend]
+    connections: [github]
+    principals: [agent]
+    intent: missing
+    count: 5
+    within: 10m
+    per: connection
+  - {name: tools, tools: ["shop/*"], codes: [pin-not-met], per: agent, severity: "off"}
+  - {name: failing, status: 500-599, hosts: [api.example.com]}
+  - {name: gone, kinds: [egress.outcome], status: 410}
+  - {name: new, effects: [spend], first: tool}
+  - {name: first-host, severity: off}
+  - {name: repeated-denials, count: 50, within: 24h, severity: low}
 audit:
   retention: 2y
 `
+
+func severity(s ambit.Severity) *ambit.Severity { return &s }
 
 func TestEverything(t *testing.T) {
 	want := &Manifest{
@@ -129,6 +155,20 @@ func TestEverything(t *testing.T) {
 			{Index: 3, Line: 42, Host: "10.0.0.7", Ports: []uint16{8080}, TLS: TLSTerminate, Private: true},
 			{Index: 4, Line: 43, Host: "pinned.example", Ports: []uint16{443}, TLS: TLSPassthrough},
 		}},
+		Alerts: []Alert{
+			{Index: 0, Line: 46, Name: "deletes", Severity: severity(ambit.High), Kinds: []ambit.Kind{"egress.request"}, Methods: []string{"DELETE"}, Per: "host"},
+			{
+				Index: 1, Line: 47, Name: "everything", Severity: severity(ambit.Critical), Kinds: []ambit.Kind{"egress.request"}, Decision: "allow",
+				Hosts: []string{"api.example.com", "*.example.org"}, Methods: []string{"POST"}, Paths: []string{"/v1/**"}, Effects: []ambit.Effect{"write", "spend"},
+				Connections: []string{"github"}, Principals: []ambit.Principal{"agent"}, IntentMissing: true, Count: 5, Within: 10 * time.Minute, Per: "connection",
+			},
+			{Index: 2, Line: 61, Name: "tools", Off: true, Kinds: []ambit.Kind{"tool.call"}, Tools: []string{"shop/*"}, Codes: []string{"pin-not-met"}, Per: "agent"},
+			{Index: 3, Line: 62, Name: "failing", Kinds: []ambit.Kind{"egress.outcome"}, Hosts: []string{"api.example.com"}, StatusFrom: 500, StatusTo: 599, Per: "host"},
+			{Index: 4, Line: 63, Name: "gone", Kinds: []ambit.Kind{"egress.outcome"}, StatusFrom: 410, StatusTo: 410, Per: "host"},
+			{Index: 5, Line: 64, Name: "new", Kinds: []ambit.Kind{"tool.call"}, Effects: []ambit.Effect{"spend"}, Per: "host", First: "tool"},
+			{Index: 6, Line: 65, Name: "first-host", Builtin: true, Off: true},
+			{Index: 7, Line: 66, Name: "repeated-denials", Builtin: true, Severity: severity(ambit.Low), Count: 50, Within: 24 * time.Hour},
+		},
 		Audit: Audit{Retention: 730 * Day},
 	}
 	if diff := cmp.Diff(want, mustParse(t, everything), compareAddr, cmpopts.IgnoreUnexported(Connection{})); diff != "" {

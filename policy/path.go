@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"ambit/internal/urlpath"
@@ -160,4 +161,28 @@ func (d *door) candidates(path string) func(yield func([]*rule) bool) {
 			yield(keys[path])
 		}
 	}
+}
+
+// Path is a path pattern for those who look at requests without deciding about
+// them.
+type Path struct{ pattern pattern }
+
+// CompilePath reads a pattern as a rule has it.
+func CompilePath(text string) (Path, error) {
+	p, err := compilePattern(text)
+	if err != nil {
+		return Path{}, fmt.Errorf("path %q: %w", text, err)
+	}
+	return Path{p}, nil
+}
+
+// Match says whether one of the readings of a percent-encoded path matches; a
+// rule that allows wants all of them to.
+func (p *Path) Match(path string) bool {
+	if path == "" || path[0] != '/' {
+		return false
+	}
+	decoded := urlpath.Decoded(path)
+	return matchSegments(p.pattern.segments, path) ||
+		len(decoded) != len(path) && matchSegments(p.pattern.decoded, decoded)
 }

@@ -153,6 +153,10 @@ func (s *Set) Ports(host string) []uint16 {
 	return slices.Compact(ports)
 }
 
+// Names says whether a rule is for this host alone and not for all below a
+// suffix.
+func (s *Set) Names(host string) bool { return s != nil && s.exact[host] != nil }
+
 // hosts yields what matches name, the most specific first: itself, then
 // wildcards from the longest to the shortest. Addresses match no wildcard.
 func (s *Set) hosts(name string) func(yield func(*host) bool) {

@@ -197,7 +197,7 @@ func (s *Server) ackAlert(ctx context.Context, in *ackInput) (*struct{}, error) 
 	if err != nil {
 		return nil, err
 	}
-	return nil, w.Ack(ctx, in.ID)
+	return nil, w.Ack(ctx, in.ID, principal(ctx))
 }
 
 func (s *Server) auditHead(ctx context.Context, in *AgentPath) (*body[audit.Head], error) {

@@ -58,6 +58,8 @@ func (s *Server) routes() http.Handler {
 	handle(a, "egress", "GET "+one+"/egress", "Calls that left or tried to, oldest first", s.egress, egressResponses)
 	handle(a, "alerts", "GET /v1/alerts", "Alerts of all agents, newest first", s.alerts)
 	handle(a, "ack-alert", "POST "+one+"/alerts/{id}/ack", "Mark an alert as seen", s.ackAlert)
+	handle(a, "mute-alert", "POST "+one+"/alerts/{id}/mute", "Silence an alert for a while: it is counted, and nobody is told", s.muteAlert)
+	handle(a, "unmute-alert", "DELETE "+one+"/alerts/{id}/mute", "Let a muted alert speak again", s.unmuteAlert)
 	handle(a, "keys", "GET /v1/keys", "How the root key and the agents' keys are", s.keys)
 	handle(a, "change-root", "POST /v1/keys/root", "Put a new root key in force, protected in the same way or in another", s.changeRoot)
 	handle(a, "rotate-key", "POST "+one+"/keys/rotate", "Seal every credential of an agent with a new key", s.rotateKey)

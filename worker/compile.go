@@ -97,6 +97,9 @@ func (w *Worker) apply(p control.Policy) error {
 	if err != nil {
 		return err
 	}
+	if err := w.setRules(p); err != nil {
+		return err
+	}
 	// First what keeps a credential to its hosts, then what opens them.
 	if err := w.vault.Bind(bindings); err != nil {
 		return err

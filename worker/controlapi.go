@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"ambit"
-	"ambit/alert"
 	"ambit/audit"
 	"ambit/control"
 
@@ -32,8 +31,7 @@ func (w *Worker) serveControl(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("POST "+control.PathApply, answer(func(_ context.Context, p control.Policy) (struct{}, error) { return struct{}{}, w.apply(p) }))
 	mux.HandleFunc("POST "+control.PathRecord, answer(w.record))
 	mux.HandleFunc("POST "+control.PathCalls, w.calls)
-	mux.HandleFunc("POST "+control.PathAlerts, answer(func(ctx context.Context, q alert.Query) ([]alert.Alert, error) { return w.alerts.List(ctx, q) }))
-	mux.HandleFunc("POST "+control.PathAck, answer(func(ctx context.Context, id int64) (struct{}, error) { return struct{}{}, w.alerts.Ack(ctx, id) }))
+	w.serveAlerts(mux)
 	mux.HandleFunc("GET "+control.PathHead, answer(func(ctx context.Context, _ struct{}) (audit.Head, error) { return w.audit.Head(ctx) }))
 	mux.HandleFunc("POST "+control.PathVerify, answer(func(ctx context.Context, heads [][]byte) (audit.Report, error) { return w.audit.Verify(ctx, heads...) }))
 	mux.HandleFunc("GET "+control.PathOutput, w.showOutput)
@@ -94,7 +92,7 @@ func (w *Worker) authenticate(next http.Handler) http.Handler {
 		uid, _ := r.Context().Value(peerKey{}).(int)
 		got := []byte(r.Header.Get("Authorization"))
 		if uid != 0 && uid != w.config.Caller || subtle.ConstantTimeCompare(got, want) != 1 {
-			w.alerts.Raise(ambit.Critical, "control-refused", "user "+strconv.Itoa(uid)+" tried to command this agent's worker without its token", 0)
+			w.rules.Raise(ambit.Critical, "control-refused", "user "+strconv.Itoa(uid)+" tried to command this agent's worker without its token", 0)
 			http.Error(rw, "only the control plane may ask", http.StatusForbidden)
 			return
 		}
@@ -156,7 +154,7 @@ func (w *Worker) record(ctx context.Context, e ambit.Event) (uint64, error) {
 		w.program.Store(nil)
 	}
 	e.Agent = w.config.Agent
-	return w.audit.Append(ctx, e)
+	return w.events.Append(ctx, e)
 }
 
 func (w *Worker) showOutput(rw http.ResponseWriter, r *http.Request) {

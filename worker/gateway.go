@@ -67,7 +67,7 @@ func (w *Worker) serveConn(ctx context.Context, c net.Conn) {
 	h, err := forward.Read(r)
 	if err != nil {
 		if errors.Is(err, forward.ErrMalformed) {
-			w.alerts.Raise(ambit.High, "forged-forward", "something in the computer speaks to the gate's socket in a wrong way: "+inert.Text(err.Error()), 0)
+			w.rules.Raise(ambit.High, "forged-forward", "something in the computer speaks to the gate's socket in a wrong way: "+inert.Text(err.Error()), 0)
 		}
 		return
 	}

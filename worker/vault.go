@@ -31,7 +31,7 @@ func (w *Worker) openVault(ctx context.Context, roots *x509.CertPool, bindings [
 		return fmt.Errorf("deriving the key of references: %w", err)
 	}
 	w.vault, err = vault.Open(ctx, vault.Config{
-		DB: w.db, Agent: w.config.Agent, Keys: vaultKeys(w.config.Vault), Ref: secretbytes.New(ref), Log: w.audit, Alerts: w.alerts, Logger: w.log,
+		DB: w.db, Agent: w.config.Agent, Keys: vaultKeys(w.config.Vault), Ref: secretbytes.New(ref), Log: w.events, Alerts: w.rules, Logger: w.log,
 		Transport: egress.HelperTransport(ctx, egress.HelperConfig{
 			Endpoints: func() egress.Endpoints { return w.policy.Load() },
 			Resolver:  &net.Resolver{PreferGo: true}, Roots: roots, Never: w.config.Never,

@@ -49,6 +49,8 @@ type Worker struct {
 	db      *sqldb.DB
 	audit   *audit.Log
 	alerts  *alert.Book
+	rules   *alert.Rules
+	events  *alert.Watched // audit, with the rules behind it
 	gate    *gate.Gate
 	proxy   *egress.Proxy
 	ca      *egress.CA
@@ -122,7 +124,7 @@ func (w *Worker) open(ctx context.Context) (_ listeners, err error) {
 	if err != nil {
 		return ls, err
 	}
-	w.gate = gate.New(gate.Config{Agent: w.config.Agent, Policy: set, Log: w.audit, Alerts: w.alerts})
+	w.gate = gate.New(gate.Config{Agent: w.config.Agent, Policy: set, Log: w.events, Alerts: w.rules})
 	w.proxy, err = egress.New(egress.Config{
 		Gate: w.gate, Endpoints: func() egress.Endpoints { return w.policy.Load() },
 		CA: w.ca, Resolver: &net.Resolver{PreferGo: true}, Roots: roots, Never: w.config.Never, Vault: w.vault, Log: w.log,
@@ -141,14 +143,14 @@ func (w *Worker) open(ctx context.Context) (_ listeners, err error) {
 	if ls.control, err = listen(w.layout.Control(), 0o600); err != nil {
 		return ls, err
 	}
-	_, err = w.audit.Append(ctx, ambit.Event{
+	_, err = w.events.Append(ctx, ambit.Event{
 		Kind: ambit.KindWorkerStart, Agent: w.config.Agent, Principal: ambit.PrincipalAmbit,
 		Detail: fmt.Sprintf("version %s, manifest %d", w.config.Version, w.config.Policy.Version),
 	})
 	return ls, err
 }
 
-// openLog opens the log and the book of alerts. The keys that came over the
+// openLog opens the log and the book of alerts, with its rules. The keys that came over the
 // pipe are wiped once both have derived their own.
 func (w *Worker) openLog(ctx context.Context) (err error) {
 	keys := audit.Keys{Body: secretbytes.New(w.config.Data), Sign: secretbytes.New(w.config.Sign)}
@@ -160,7 +162,10 @@ func (w *Worker) openLog(ctx context.Context) (err error) {
 		return err
 	}
 	w.alerts, err = alert.Open(ctx, alert.Config{DB: w.db, Log: w.audit, Agent: w.config.Agent, Key: keys.Body})
-	return err
+	if err != nil {
+		return err
+	}
+	return w.watch(w.config.Policy)
 }
 
 func (w *Worker) serve(ctx context.Context, ls listeners) error {
@@ -181,7 +186,7 @@ func (w *Worker) close() error {
 	err := errors.Join(w.proxy.Close(), w.vault.Close())
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	_, aerr := w.audit.Append(ctx, ambit.Event{Kind: ambit.KindWorkerStop, Agent: w.config.Agent, Principal: ambit.PrincipalAmbit})
+	_, aerr := w.events.Append(ctx, ambit.Event{Kind: ambit.KindWorkerStop, Agent: w.config.Agent, Principal: ambit.PrincipalAmbit})
 	return errors.Join(err, aerr, w.alerts.Close(ctx), w.audit.Close(ctx), w.db.Close(), w.output.Close())
 }
 

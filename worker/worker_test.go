@@ -48,9 +48,12 @@ func newWorker(t testing.TB, source string) *Worker {
 	w := &Worker{
 		config: control.Start{Agent: "support", Token: "right", Caller: os.Geteuid()}, db: db, audit: log, alerts: alerts,
 		log: slog.New(slog.DiscardHandler), conns: make(chan struct{}, maxConns),
-		gate: gate.New(gate.Config{Agent: "support", Policy: set, Log: log, Alerts: alerts}),
 	}
 	w.policy.Store(set)
+	if err := w.watch(control.Policy{Source: source}); err != nil {
+		t.Fatal(err)
+	}
+	w.gate = gate.New(gate.Config{Agent: "support", Policy: set, Log: w.events, Alerts: w.rules})
 	w.config.Data = bytes.Repeat([]byte{7}, 32)
 	w.config.Vault = []control.VaultKey{{Version: 1, Key: bytes.Repeat([]byte{8}, 32)}}
 	if err := w.openVault(t.Context(), nil, bindings); err != nil {

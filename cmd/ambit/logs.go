@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"ambit"
-	"ambit/api"
 	"ambit/audit"
 	"ambit/client"
 	"ambit/internal/inert"
@@ -101,17 +100,22 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339, s); err == nil {
 		return t, nil
 	}
-	text := s
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		if n, err := strconv.Atoi(days); err == nil && n >= 0 && n <= 36500 {
-			text = strconv.Itoa(n*24) + "h"
-		}
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d < 0 {
+	d, ok := duration(s)
+	if !ok {
 		return time.Time{}, usageError{fmt.Errorf("--since %q is neither a time ago (90m, 24h, 7d) nor a time (2026-01-31T12:00:00Z)", s)}
 	}
 	return now.Add(-d), nil
+}
+
+// duration reads a length of time: 90m, 24h, 7d.
+func duration(s string) (time.Duration, bool) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, err := strconv.Atoi(days); err == nil && n >= 0 && n <= 36500 {
+			s = strconv.Itoa(n*24) + "h"
+		}
+	}
+	d, err := time.ParseDuration(s)
+	return d, err == nil && d >= 0
 }
 
 func egressHead() []string {
@@ -187,85 +191,4 @@ func (a *app) followEgress(ctx context.Context, c *client.Client, id ambit.Agent
 		}
 		return r.write(a.stdout, followWidths(), a.color(), style)
 	})
-}
-
-func (a *app) alertsCommand() *cobra.Command {
-	var agent, least string
-	var ack int64
-	c := &cobra.Command{
-		Use:     "alerts",
-		Short:   "Show what a person should look at",
-		Example: "ambit alerts\nambit alerts --agent support --min high\nambit alerts --agent support --ack 3",
-		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var id ambit.AgentID
-			var severity ambit.Severity
-			var err error
-			if agent != "" {
-				if id, err = agentName(agent); err != nil {
-					return err
-				}
-			}
-			if err := severity.UnmarshalText([]byte(least)); err != nil {
-				return usageError{fmt.Errorf("--min is info, low, medium, high or critical, not %q", least)}
-			}
-			if cmd.Flags().Changed("ack") && id == "" {
-				return usageError{errors.New("--ack needs --agent: the number of an alert is within its agent")}
-			}
-			return a.withClient(func(c *client.Client) error {
-				if cmd.Flags().Changed("ack") {
-					return a.ack(cmd.Context(), c, id, ack)
-				}
-				found, err := c.Alerts(cmd.Context(), id, severity)
-				if err != nil {
-					return err
-				}
-				return a.printAlerts(found)
-			})
-		},
-	}
-	c.Flags().StringVar(&agent, "agent", "", "only of this agent")
-	c.Flags().StringVar(&least, "min", "info", "only of this severity or higher: info, low, medium, high, critical")
-	c.Flags().Int64Var(&ack, "ack", 0, "mark the alert with this number as seen")
-	return c
-}
-
-func (a *app) ack(ctx context.Context, c *client.Client, id ambit.AgentID, alert int64) error {
-	if err := c.Ack(ctx, id, alert); err != nil {
-		return err
-	}
-	if a.json {
-		return a.printJSON(map[string]any{"agent": id, "acked": alert})
-	}
-	return a.print("alert %d of %s is marked as seen", alert, id)
-}
-
-func (a *app) printAlerts(found api.Alerts) error {
-	if a.json {
-		return a.printJSON(found)
-	}
-	if len(found.Alerts) == 0 && len(found.Missing) == 0 {
-		return a.print("No alerts.")
-	}
-	if len(found.Alerts) > 0 {
-		t := table{head: []string{"AGENT", "NUMBER", "SEVERITY", "LAST", "COUNT", "SEEN", "WHAT"}}
-		for _, f := range found.Alerts {
-			seen := "no"
-			if f.Acked {
-				seen = "yes"
-			}
-			r := row{cells: []string{string(f.Agent), strconv.FormatInt(f.ID, 10), f.Severity.String(), clock(f.Last), strconv.FormatUint(f.Count, 10), seen, f.Title}}
-			if f.Severity >= ambit.High && !f.Acked {
-				r.color = lipgloss.Red
-			}
-			t.rows = append(t.rows, r)
-		}
-		if err := t.write(a.stdout, a.color()); err != nil {
-			return err
-		}
-	}
-	if len(found.Missing) > 0 {
-		return fmt.Errorf("some agents could not be asked:\n  %s", strings.Join(found.Missing, "\n  "))
-	}
-	return nil
 }
