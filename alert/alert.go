@@ -54,7 +54,8 @@ type Appender interface {
 	Append(context.Context, ambit.Event) (uint64, error)
 }
 
-// Config is what a book of alerts needs. All of it is required but Clock.
+// Config is what a book of alerts needs. All of it is required but
+// Agent and Clock.
 type Config struct {
 	// DB is the agent's database, shared with other packages. The caller
 	// closes it after the book.
@@ -62,7 +63,7 @@ type Config struct {
 	// Log gets an event for each alert that is news. The caller closes it
 	// after the book.
 	Log Appender
-	// Agent is whom the alerts are about.
+	// Agent is whom the alerts are about; "" is the control plane.
 	Agent ambit.AgentID
 	// Key is the agent's data-encryption key, 32 bytes; a key for this
 	// package's own use is derived from it, and it is not kept.
@@ -117,8 +118,8 @@ func Open(ctx context.Context, cfg Config) (*Book, error) {
 	if b.cfg.Clock == nil {
 		b.cfg.Clock = time.Now
 	}
-	if cfg.DB == nil || cfg.Log == nil || cfg.Agent == "" || cfg.Key.Len() != 32 {
-		return nil, errors.New("opening the alerts: database, log, agent and a key of 32 bytes are required")
+	if cfg.DB == nil || cfg.Log == nil || cfg.Key.Len() != 32 {
+		return nil, errors.New("opening the alerts: database, log and a key of 32 bytes are required")
 	}
 	key, err := hkdf.Key(sha256.New, cfg.Key.Reveal(), nil, "ambit alert v1\n"+string(cfg.Agent), 32)
 	if err != nil {

@@ -35,6 +35,7 @@ func (w *Worker) serveControl(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("POST "+control.PathAlerts, answer(func(ctx context.Context, q alert.Query) ([]alert.Alert, error) { return w.alerts.List(ctx, q) }))
 	mux.HandleFunc("POST "+control.PathAck, answer(func(ctx context.Context, id int64) (struct{}, error) { return struct{}{}, w.alerts.Ack(ctx, id) }))
 	mux.HandleFunc("GET "+control.PathHead, answer(func(ctx context.Context, _ struct{}) (audit.Head, error) { return w.audit.Head(ctx) }))
+	mux.HandleFunc("POST "+control.PathConsistency, answer(w.consistency))
 	mux.HandleFunc("POST "+control.PathVerify, answer(func(ctx context.Context, heads [][]byte) (audit.Report, error) { return w.audit.Verify(ctx, heads...) }))
 	mux.HandleFunc("GET "+control.PathOutput, w.showOutput)
 	mux.HandleFunc("POST "+control.PathKeys, answer(w.rekey))
@@ -157,6 +158,19 @@ func (w *Worker) record(ctx context.Context, e ambit.Event) (uint64, error) {
 	}
 	e.Agent = w.config.Agent
 	return w.audit.Append(ctx, e)
+}
+
+// consistency proves that the log only grew. One that is shorter than what is
+// asked for says so with its head: the control plane decides what that means.
+func (w *Worker) consistency(ctx context.Context, q control.ConsistencyQuery) (audit.Consistency, error) {
+	if q.To != nil {
+		return w.audit.ProveBetween(ctx, q.Old, q.To)
+	}
+	c, err := w.audit.ProveConsistency(ctx, q.Old)
+	if errors.Is(err, audit.ErrNoEvent) {
+		return c, nil
+	}
+	return c, err
 }
 
 func (w *Worker) showOutput(rw http.ResponseWriter, r *http.Request) {
