@@ -191,11 +191,13 @@ func (a *app) followEgress(ctx context.Context, c *client.Client, id ambit.Agent
 
 func (a *app) alertsCommand() *cobra.Command {
 	var agent, least string
+	var control bool
 	var ack int64
 	c := &cobra.Command{
 		Use:     "alerts",
 		Short:   "Show what a person should look at",
-		Example: "ambit alerts\nambit alerts --agent support --min high\nambit alerts --agent support --ack 3",
+		Long:    "Show what a person should look at: the alerts of the agents, and those about the control plane and its witness. To acknowledge that the witness refuses the log of an agent lets it look at that log again; what it kept stays.",
+		Example: "ambit alerts\nambit alerts --agent support --min high\nambit alerts --agent support --ack 3\nambit alerts --control --ack 1",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var id ambit.AgentID
@@ -209,14 +211,21 @@ func (a *app) alertsCommand() *cobra.Command {
 			if err := severity.UnmarshalText([]byte(least)); err != nil {
 				return usageError{fmt.Errorf("--min is info, low, medium, high or critical, not %q", least)}
 			}
-			if cmd.Flags().Changed("ack") && id == "" {
-				return usageError{errors.New("--ack needs --agent: the number of an alert is within its agent")}
+			if control && id != "" {
+				return usageError{errors.New("--control and --agent exclude each other")}
+			}
+			if cmd.Flags().Changed("ack") && id == "" && !control {
+				return usageError{errors.New("--ack needs --agent or --control: the number of an alert is within its agent")}
 			}
 			return a.withClient(func(c *client.Client) error {
 				if cmd.Flags().Changed("ack") {
 					return a.ack(cmd.Context(), c, id, ack)
 				}
-				found, err := c.Alerts(cmd.Context(), id, severity)
+				list := func() (api.Alerts, error) { return c.Alerts(cmd.Context(), id, severity) }
+				if control {
+					list = func() (api.Alerts, error) { return c.ControlAlerts(cmd.Context(), severity) }
+				}
+				found, err := list()
 				if err != nil {
 					return err
 				}
@@ -225,19 +234,24 @@ func (a *app) alertsCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&agent, "agent", "", "only of this agent")
+	c.Flags().BoolVar(&control, "control", false, "only of the control plane and its witness")
 	c.Flags().StringVar(&least, "min", "info", "only of this severity or higher: info, low, medium, high, critical")
 	c.Flags().Int64Var(&ack, "ack", 0, "mark the alert with this number as seen")
 	return c
 }
 
 func (a *app) ack(ctx context.Context, c *client.Client, id ambit.AgentID, alert int64) error {
-	if err := c.Ack(ctx, id, alert); err != nil {
+	acknowledge := func() error { return c.Ack(ctx, id, alert) }
+	if id == "" {
+		acknowledge = func() error { return c.AckControl(ctx, alert) }
+	}
+	if err := acknowledge(); err != nil {
 		return err
 	}
 	if a.json {
 		return a.printJSON(map[string]any{"agent": id, "acked": alert})
 	}
-	return a.print("alert %d of %s is marked as seen", alert, id)
+	return a.print("alert %d of %s is marked as seen", alert, logOf(id))
 }
 
 func (a *app) printAlerts(found api.Alerts) error {
@@ -254,7 +268,7 @@ func (a *app) printAlerts(found api.Alerts) error {
 			if f.Acked {
 				seen = "yes"
 			}
-			r := row{cells: []string{string(f.Agent), strconv.FormatInt(f.ID, 10), f.Severity.String(), clock(f.Last), strconv.FormatUint(f.Count, 10), seen, f.Title}}
+			r := row{cells: []string{logOf(f.Agent), strconv.FormatInt(f.ID, 10), f.Severity.String(), clock(f.Last), strconv.FormatUint(f.Count, 10), seen, f.Title}}
 			if f.Severity >= ambit.High && !f.Acked {
 				r.color = lipgloss.Red
 			}
