@@ -12,7 +12,9 @@
 // was moved to another agent does not open. Deleting an agent overwrites its
 // wrapped keys, and with them goes whatever they encrypt. The root key and the
 // vault keys can be rotated; what happens if the process dies within that is
-// said at the steps, in root.go and rotate.go.
+// said at the steps, in root.go and rotate.go. The control plane has keys of its
+// own beside them: of its log, and the one with which it cosigns the heads of
+// others (control.go).
 //
 // Trust: whoever has the root key and control.db has every agent's keys. Whoever
 // can only write control.db can make agents stop, run other manifests or lose
@@ -144,7 +146,10 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.openRoot(ctx); err != nil {
 		return err
 	}
-	return s.completeKeys(ctx)
+	if err := s.completeKeys(ctx); err != nil {
+		return err
+	}
+	return s.createControlKeys(ctx)
 }
 
 // Close closes the store and forgets the root key. It may be called again.
@@ -264,8 +269,8 @@ func (s *Store) SetDesired(ctx context.Context, id ambit.AgentID, d Desired) err
 	return s.update(ctx, id, "UPDATE agents SET desired = ?, updated = ? WHERE id = ?", string(d), now().UnixMicro(), string(id))
 }
 
-// Head returns the newest verified checkpoint of an agent's log, nil if there
-// is none yet.
+// Head returns the newest checkpoint of an agent's log that the witness kept, nil
+// if there is none yet.
 func (s *Store) Head(ctx context.Context, id ambit.AgentID) (note []byte, err error) {
 	err = s.db.QueryRow(ctx, "SELECT head FROM agents WHERE id = ?", []any{string(id)}, &note)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -277,8 +282,16 @@ func (s *Store) Head(ctx context.Context, id ambit.AgentID) (note []byte, err er
 // SetHead replaces it, if it still is old: otherwise somebody else moved it
 // meanwhile, nothing is changed and set is false.
 func (s *Store) SetHead(ctx context.Context, id ambit.AgentID, old, note []byte) (set bool, err error) {
+	set, err = s.swapHead(ctx, "UPDATE agents SET head = ? WHERE id = ? AND head IS ?", note, string(id), old)
+	if err != nil {
+		return false, fmt.Errorf("keeping the log head of %s: %w", id, err)
+	}
+	return set, nil
+}
+
+func (s *Store) swapHead(ctx context.Context, query string, args ...any) (set bool, err error) {
 	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
-		r, err := tx.Exec(ctx, "UPDATE agents SET head = ? WHERE id = ? AND head IS ?", note, string(id), old)
+		r, err := tx.Exec(ctx, query, args...)
 		if err != nil {
 			return err
 		}
@@ -286,10 +299,7 @@ func (s *Store) SetHead(ctx context.Context, id ambit.AgentID, old, note []byte)
 		set = n == 1
 		return err
 	})
-	if err != nil {
-		return false, fmt.Errorf("keeping the log head of %s: %w", id, err)
-	}
-	return set, nil
+	return set, err
 }
 
 // Delete forgets an agent, its versions and its keys, and overwrites them in

@@ -177,6 +177,9 @@ func unseal(aead cipher.AEAD, w wrapped) (secretbytes.Bytes, error) {
 }
 
 func errKey(w wrapped) error {
+	if w.agent == "" {
+		return fmt.Errorf("the %s key of the control plane does not open: its row in control.db was changed; restore control.db from a backup", w.purpose)
+	}
 	return fmt.Errorf("the %s key of %s does not open: its row in control.db was changed, or belongs to another agent; restore control.db from a backup", w.purpose, w.agent)
 }
 

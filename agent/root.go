@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"context"
+	"crypto/cipher"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -278,6 +279,28 @@ func (s *Store) rewrap(ctx context.Context, key secretbytes.Bytes) error {
 				return err
 			}
 		}
+		if err := rewrapControl(ctx, tx, before, after); err != nil {
+			return err
+		}
 		return oneRow(tx.Exec(ctx, "UPDATE agent_home SET root_check = ?, root_created = ?", kek.Check(key), now().UnixMicro()))
 	})
+}
+
+func rewrapControl(ctx context.Context, tx *sqldb.Tx, before, after cipher.AEAD) error {
+	rows, err := wrappedControl(ctx, tx.Query)
+	if err != nil {
+		return err
+	}
+	for _, w := range rows {
+		plain, err := unseal(before, w)
+		if err != nil {
+			return err
+		}
+		box := seal(after, w, plain)
+		plain.Wipe()
+		if err := oneRow(tx.Exec(ctx, "UPDATE control_keys SET wrapped = ? WHERE purpose = ?", box, w.purpose)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -52,6 +52,13 @@ func everything(t *testing.T, s *Store) map[string]string {
 		}
 		out[string(a.ID)+" token"] = token(t, s, a.ID)
 	}
+	k, err := s.ControlKeys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	out["control data"] = fmt.Sprintf("%x", k.Data.Reveal())
+	out["control sign"] = fmt.Sprintf("%x", k.Sign.Reveal())
+	out["control witness"] = fmt.Sprintf("%x", k.Witness.Reveal())
 	return out
 }
 
@@ -429,6 +436,9 @@ func TestHomeOfTheFirstFormat(t *testing.T) {
 	change(t, s.db, "ALTER TABLE agent_keys DROP COLUMN created")
 	change(t, s.db, "ALTER TABLE agent_home DROP COLUMN root_created")
 	change(t, s.db, "ALTER TABLE agent_versions DROP COLUMN connectors")
+	change(t, s.db, "ALTER TABLE agents DROP COLUMN refused")
+	change(t, s.db, "DROP TABLE control_keys")
+	change(t, s.db, "DROP TABLE control_log")
 	change(t, s.db, "DELETE FROM agent_migrations WHERE version_id >= 2")
 
 	s = reopen(t, s, "")

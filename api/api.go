@@ -79,9 +79,16 @@ type ManifestVersion struct {
 	Source  string          `json:"source,omitempty" doc:"the YAML; only when one version is asked for"`
 }
 
+// Head is a checkpoint with the keys that prove it.
+type Head struct {
+	audit.Head
+	Key     string `json:"key" doc:"the log's verifier key (c2sp.org/signed-note)"`
+	Witness string `json:"witness" doc:"the verifier key of the control plane's cosignature (c2sp.org/tlog-cosignature)"`
+}
+
 // Alert is an alert of one agent. Its ID is within the agent.
 type Alert struct {
-	Agent ambit.AgentID `json:"agent"`
+	Agent ambit.AgentID `json:"agent" doc:"empty is the control plane"`
 	alert.Alert
 }
 

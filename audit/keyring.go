@@ -12,7 +12,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"fmt"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -65,11 +64,7 @@ func newKeyring(agent ambit.AgentID, k Keys) (*keyring, error) {
 	}
 	r := &keyring{private: ed25519.NewKeyFromSeed(k.Sign.Reveal())}
 	public := r.private.Public().(ed25519.PublicKey)
-	id := sha256.Sum256(public)
-	r.origin = fmt.Sprintf("ambit/agent/%s/%s", agent, hex.EncodeToString(id[:4]))
-	if agent == "" {
-		r.origin = "ambit/control/" + hex.EncodeToString(id[:4])
-	}
+	r.origin = origin(agent, public)
 	var err error
 	if r.vkey, err = note.NewEd25519VerifierKey(r.origin, public); err != nil {
 		return nil, err
@@ -95,6 +90,16 @@ func newKeyring(agent ambit.AgentID, k Keys) (*keyring, error) {
 	}
 	r.keycheck, err = hkdf.Key(sha256.New, k.Body.Reveal(), nil, "ambit audit keycheck v1\n"+r.origin, 16)
 	return r, err
+}
+
+// origin is the name of a log, which no other has; "" is the control plane's.
+func origin(agent ambit.AgentID, public ed25519.PublicKey) string {
+	sum := sha256.Sum256(public)
+	id := hex.EncodeToString(sum[:4])
+	if agent == "" {
+		return "ambit/control/" + id
+	}
+	return "ambit/agent/" + string(agent) + "/" + id
 }
 
 // subject is the keyed hash by which events name a subject: 96 bits of

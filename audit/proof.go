@@ -73,6 +73,23 @@ func (l *Log) ProveConsistency(ctx context.Context, old uint64) (Consistency, er
 	if err != nil {
 		return Consistency{}, err
 	}
+	return l.consistency(ctx, old, head)
+}
+
+// ProveBetween makes the proof from an older size to a head that this log has
+// signed before, which is held against the tree while it is made.
+func (l *Log) ProveBetween(ctx context.Context, old uint64, signed []byte) (Consistency, error) {
+	head, err := parseHead(signed, l.keys.verifier)
+	if err != nil {
+		return Consistency{}, fmt.Errorf("proving consistency: %w", err)
+	}
+	if size := l.Size(); head.Size > size {
+		return Consistency{Old: old, Head: head}, fmt.Errorf("proving consistency with %d events: %w: it has %d", head.Size, ErrNoEvent, size)
+	}
+	return l.consistency(ctx, old, head)
+}
+
+func (l *Log) consistency(ctx context.Context, old uint64, head Head) (Consistency, error) {
 	c := Consistency{Old: old, Head: head, Hashes: tlog.TreeProof{}}
 	switch {
 	case old > head.Size:
@@ -83,6 +100,7 @@ func (l *Log) ProveConsistency(ctx context.Context, old uint64) (Consistency, er
 	if _, err := l.settle(ctx); err != nil {
 		return c, fmt.Errorf("proving consistency: %w", err)
 	}
+	var err error
 	if c.Hashes, err = tlog.ProveTree(int64(head.Size), int64(old), l.hashes(ctx, head)); err != nil {
 		return c, fmt.Errorf("proving consistency: %w", err)
 	}

@@ -283,8 +283,22 @@ func (c *Client) Alerts(ctx context.Context, id ambit.AgentID, least ambit.Sever
 	return a, err
 }
 
-// Head asks for the signed checkpoint of an agent's log.
-func (c *Client) Head(ctx context.Context, id ambit.AgentID) (h audit.Head, err error) {
+// ControlAlerts lists the alerts about the control plane and its witness alone.
+func (c *Client) ControlAlerts(ctx context.Context, least ambit.Severity) (a api.Alerts, err error) {
+	q := url.Values{"min": {least.String()}, "control": {"true"}}
+	err = c.call(ctx, http.MethodGet, "/v1/alerts?"+q.Encode(), nil, &a)
+	return a, err
+}
+
+// AckControl marks an alert of the control plane's as seen. If it is about a log
+// that the witness refuses, the witness looks at that again.
+func (c *Client) AckControl(ctx context.Context, alert int64) error {
+	return c.call(ctx, http.MethodPost, "/v1/control/alerts/"+strconv.FormatInt(alert, 10)+"/ack", nil, nil)
+}
+
+// Head asks for the checkpoint of an agent's log, proved to continue the last
+// one that the control plane kept, and cosigned by it.
+func (c *Client) Head(ctx context.Context, id ambit.AgentID) (h api.Head, err error) {
 	err = c.call(ctx, http.MethodGet, agentPath(id, "/audit/head"), nil, &h)
 	return h, err
 }
@@ -292,5 +306,18 @@ func (c *Client) Head(ctx context.Context, id ambit.AgentID) (h audit.Head, err 
 // Verify proves an agent's log, also against heads kept elsewhere.
 func (c *Client) Verify(ctx context.Context, id ambit.AgentID, heads [][]byte) (v api.Verified, err error) {
 	err = c.call(ctx, http.MethodPost, agentPath(id, "/audit/verify"), api.Verify{Heads: heads}, &v)
+	return v, err
+}
+
+// ControlHead asks for the checkpoint of the control plane's own log.
+func (c *Client) ControlHead(ctx context.Context) (h api.Head, err error) {
+	err = c.call(ctx, http.MethodGet, "/v1/control/audit/head", nil, &h)
+	return h, err
+}
+
+// ControlVerify proves the control plane's own log, also against heads kept
+// elsewhere.
+func (c *Client) ControlVerify(ctx context.Context, heads [][]byte) (v api.Verified, err error) {
+	err = c.call(ctx, http.MethodPost, "/v1/control/audit/verify", api.Verify{Heads: heads}, &v)
 	return v, err
 }

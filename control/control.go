@@ -32,15 +32,16 @@ import (
 
 // Paths of the worker's control API.
 const (
-	PathStatus = "/status"
-	PathApply  = "/apply"
-	PathRecord = "/record"
-	PathCalls  = "/calls"
-	PathHead   = "/head"
-	PathVerify = "/verify"
-	PathOutput = "/output"
-	PathKeys   = "/keys"
-	PathStop   = "/stop"
+	PathStatus      = "/status"
+	PathApply       = "/apply"
+	PathRecord      = "/record"
+	PathCalls       = "/calls"
+	PathHead        = "/head"
+	PathConsistency = "/consistency"
+	PathVerify      = "/verify"
+	PathOutput      = "/output"
+	PathKeys        = "/keys"
+	PathStop        = "/stop"
 )
 
 // maxAnswer bounds one answer of a worker, in bytes. Streams are not bounded.
@@ -213,6 +214,52 @@ func (c *Client) Head(ctx context.Context) (audit.Head, error) {
 	var h audit.Head
 	err := c.call(ctx, http.MethodGet, PathHead, nil, &h)
 	return h, err
+}
+
+// ConsistencyQuery asks for a proof that a log only grew.
+type ConsistencyQuery struct {
+	Old uint64 `json:"old"`          // from this size
+	To  []byte `json:"to,omitempty"` // to this head, a signed note; to one that is signed now if nil
+}
+
+// maxProof bounds a proof of consistency with its head, in bytes: it has at
+// most 63 hashes.
+const maxProof = 32 << 10
+
+// ErrGarbage says that a worker's answer is none: of another form than that of
+// a worker, or larger than one can be. It is no accident of the connection.
+var ErrGarbage = errors.New("the worker's answer is not one")
+
+// Consistency asks for a head that is signed now, with the proof that the log
+// had old events before. Nothing about it is checked here. A log that has
+// fewer answers with its head and without a proof.
+func (c *Client) Consistency(ctx context.Context, old uint64) (audit.Consistency, error) {
+	return c.consistency(ctx, ConsistencyQuery{Old: old})
+}
+
+// ConsistencyTo asks for the proof to a head that the log signed before.
+func (c *Client) ConsistencyTo(ctx context.Context, old uint64, head []byte) (audit.Consistency, error) {
+	return c.consistency(ctx, ConsistencyQuery{Old: old, To: head})
+}
+
+func (c *Client) consistency(ctx context.Context, q ConsistencyQuery) (audit.Consistency, error) {
+	res, err := c.open(ctx, http.MethodPost, PathConsistency, q)
+	if err != nil {
+		return audit.Consistency{}, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxProof+1))
+	if err != nil {
+		return audit.Consistency{}, fmt.Errorf("reading the worker's answer: %w", err)
+	}
+	if len(b) > maxProof {
+		return audit.Consistency{}, fmt.Errorf("%w: its proof has more than %d bytes", ErrGarbage, maxProof)
+	}
+	var out audit.Consistency
+	if err := json.Unmarshal(b, &out); err != nil {
+		return audit.Consistency{}, fmt.Errorf("%w: reading its proof: %w", ErrGarbage, err)
+	}
+	return out, nil
 }
 
 // Verify lets the worker prove its log, also against heads kept elsewhere.

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"ambit"
+	"ambit/api"
 )
 
 // principalToken is who shows the token of the TCP port: somebody who can read
@@ -45,48 +46,49 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 
 // guardSocket lets through who is this program's user or root, by the peer
 // credentials that the kernel keeps with the connection.
-func guardSocket(next http.Handler) http.Handler {
+func guardSocket(l *logins, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, ok := r.Context().Value(connKey{}).(*net.UnixConn)
 		if !ok {
-			writeProblem(w, problem(http.StatusForbidden, "this connection does not say who is calling"))
+			l.turnAway(w, r, doorSocket, principalUnknown, "no-credentials", problem(http.StatusForbidden, "this connection does not say who is calling"))
 			return
 		}
 		uid, err := peerUID(c)
 		if err != nil {
-			writeProblem(w, problem(http.StatusForbidden, "the caller is unknown: "+err.Error()))
-			return
-		}
-		if uid != 0 && uid != os.Geteuid() {
-			writeProblem(w, problem(http.StatusForbidden, fmt.Sprintf("user id %d may not use this Ambit, which belongs to user id %d: run the command as that user", uid, os.Geteuid())))
+			l.turnAway(w, r, doorSocket, principalUnknown, "no-credentials", problem(http.StatusForbidden, "the caller is unknown: "+err.Error()))
 			return
 		}
 		who := ambit.Principal("uid:" + strconv.Itoa(uid))
-		next.ServeHTTP(w, r.WithContext(withPrincipal(r.Context(), who)))
+		if uid != 0 && uid != os.Geteuid() {
+			l.turnAway(w, r, doorSocket, who, "other-user", problem(http.StatusForbidden, fmt.Sprintf("user id %d may not use this Ambit, which belongs to user id %d: run the command as that user", uid, os.Geteuid())))
+			return
+		}
+		l.enter(w, r, next, doorSocket, who)
 	})
 }
 
 // guardPort lets through who shows the token. The Host and Origin checks are
 // for browsers: a page of another site must not reach this port, also when its
 // name was made to resolve to this machine.
-func guardPort(token string, next http.Handler) http.Handler {
+func guardPort(l *logins, token string, next http.Handler) http.Handler {
 	want := []byte("Bearer " + token)
 	cross := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		refuse := func(code string, p *api.Problem) { l.turnAway(w, r, doorPort, principalUnknown, code, p) }
 		if !loopbackHost(r.Host) {
-			writeProblem(w, problem(http.StatusMisdirectedRequest, "this port answers to 127.0.0.1, [::1] and localhost only"))
+			refuse("host", problem(http.StatusMisdirectedRequest, "this port answers to 127.0.0.1, [::1] and localhost only"))
 			return
 		}
 		if err := cross.Check(r); err != nil || r.Header.Get("Origin") != "" && !sameOrigin(r) {
-			writeProblem(w, problem(http.StatusForbidden, "requests from other sites' pages are refused"))
+			refuse("origin", problem(http.StatusForbidden, "requests from other sites' pages are refused"))
 			return
 		}
 		if subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), want) != 1 {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="ambit"`)
-			writeProblem(w, problem(http.StatusUnauthorized, "the token is missing or wrong: it is in run/token in the home of ambit serve"))
+			refuse("token", problem(http.StatusUnauthorized, "the token is missing or wrong: it is in run/token in the home of ambit serve"))
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(withPrincipal(r.Context(), principalToken)))
+		l.enter(w, r, next, doorPort, principalToken)
 	})
 }
 

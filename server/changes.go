@@ -28,6 +28,17 @@ func (s *Server) record(ctx context.Context, e ambit.Event) (uint64, error) {
 	return seq, nil
 }
 
+// recordDeploy writes what is about to be in force into the agent's log and then,
+// with a link to that, into the control plane's.
+func (s *Server) recordDeploy(ctx context.Context, e ambit.Event) error {
+	seq, err := s.record(ctx, e)
+	if err != nil {
+		return err
+	}
+	e.Links = []ambit.Link{{Rel: "agent", Log: e.Agent, Seq: seq}}
+	return s.note(ctx, e)
+}
+
 type deployInput struct{ Body api.Deploy }
 
 func (s *Server) deploy(ctx context.Context, in *deployInput) (*answer[api.Deployed], error) {
@@ -83,7 +94,7 @@ func (s *Server) deployNew(ctx context.Context, m *bound, source, files []byte) 
 	if err != nil {
 		return api.Deployed{}, err
 	}
-	if _, err := s.record(ctx, deployEvent(m, v.N, v.SHA256)); err != nil {
+	if err := s.recordDeploy(ctx, deployEvent(m, v.N, v.SHA256)); err != nil {
 		undo := s.cfg.Runner.Remove(ctx, id)
 		if undo == nil {
 			undo = s.cfg.Store.Delete(ctx, id)
@@ -110,7 +121,7 @@ func (s *Server) deployAgain(ctx context.Context, m *bound, source, files []byte
 	} else if current, err := s.cfg.Store.VersionSource(ctx, id, a.Version); err != nil {
 		return api.Deployed{}, err
 	} else if current.SHA256 != sum || !bytes.Equal(current.Connectors, files) {
-		if _, err := s.record(ctx, deployEvent(m, versions[0].N+1, sum)); err != nil {
+		if err := s.recordDeploy(ctx, deployEvent(m, versions[0].N+1, sum)); err != nil {
 			return api.Deployed{}, err
 		}
 	}
@@ -126,7 +137,7 @@ func deployEvent(m *bound, n int, sum string) ambit.Event {
 	for _, f := range m.files {
 		detail += fmt.Sprintf(", with connector %s, sha256 %s", f.Name, agent.Sum(f.Text))
 	}
-	return ambit.Event{Kind: ambit.KindAgentDeploy, Agent: m.Name, Detail: detail}
+	return ambit.Event{Kind: ambit.KindAgentDeploy, Agent: m.Name, Resource: fmt.Sprintf("manifest %d", n), Detail: detail}
 }
 
 // apply enforces what is stored and completes out. A failure is part of the
@@ -135,6 +146,7 @@ func (s *Server) apply(ctx context.Context, m *bound, out *api.Deployed) {
 	if err := s.cfg.Runner.Apply(ctx, m.Name); err != nil {
 		out.Failure = err.Error()
 	}
+	s.lookSoon(m.Name)
 	out.Version.Source = ""
 	out.Warnings, out.Reach = warnings(m), reach(m)
 	if a, err := s.cfg.Store.Get(ctx, m.Name); err == nil {
@@ -168,7 +180,7 @@ func (s *Server) redeploy(ctx context.Context, in *versionPath) (*body[api.Deplo
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.record(ctx, deployEvent(m, versions[0].N+1, old.SHA256)); err != nil {
+	if err := s.recordDeploy(ctx, deployEvent(m, versions[0].N+1, old.SHA256)); err != nil {
 		return nil, err
 	}
 	a, v, err := s.cfg.Store.Redeploy(ctx, in.Agent, in.N, principal(ctx))
@@ -205,6 +217,11 @@ func (s *Server) want(ctx context.Context, id ambit.AgentID, d agent.Desired) (*
 		return nil, err
 	}
 	defer done()
+	if d == agent.Running { // with the turn: who refuses it now halts it after us
+		if err := s.witness.refused(ctx, id); err != nil {
+			return nil, err
+		}
+	}
 	if _, err := s.record(ctx, ambit.Event{Kind: kind, Agent: id, Detail: "asked for by a person"}); err != nil {
 		if d == agent.Running {
 			return nil, err
@@ -217,6 +234,7 @@ func (s *Server) want(ctx context.Context, id ambit.AgentID, d agent.Desired) (*
 	if err := s.cfg.Runner.Apply(ctx, id); err != nil {
 		return nil, err
 	}
+	s.lookSoon(id)
 	a, err := s.cfg.Store.Get(ctx, id)
 	if err != nil {
 		return nil, err
@@ -244,10 +262,17 @@ func (s *Server) wipe(ctx context.Context, in *AgentPath) (*struct{}, error) {
 	}
 	defer done()
 	patience, stop := context.WithTimeout(ctx, logPatience)
-	_, err = s.record(patience, ambit.Event{Kind: ambit.KindAgentWipe, Agent: id, Detail: "asked for by a person: everything of this agent is destroyed"})
+	e := ambit.Event{Kind: ambit.KindAgentWipe, Agent: id, Detail: "asked for by a person: everything of this agent is destroyed"}
+	seq, err := s.record(patience, e)
+	if err == nil {
+		e.Links = []ambit.Link{{Rel: "agent", Log: id, Seq: seq}}
+	}
+	stop()
+	patience, stop = context.WithTimeout(ctx, logPatience)
+	err = errors.Join(err, s.note(patience, e))
 	stop()
 	if err != nil {
-		s.log.Warn("wiping an agent whose log cannot be written", slog.Any("agent", id), slog.Any("error", err))
+		s.log.Warn("wiping an agent although that could not be logged everywhere", slog.Any("agent", id), slog.Any("error", err))
 	}
 	if err := s.cfg.Store.SetDesired(ctx, id, agent.Stopped); err != nil {
 		return nil, err

@@ -179,8 +179,8 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if n != 27 {
-		t.Errorf("%d operations, want 27", n)
+	if n != 30 {
+		t.Errorf("%d operations, want 30", n)
 	}
 	if resolve(doc, "#/components/schemas/Deploy/additionalProperties") != false {
 		t.Error("the schema of a deploy is not strict")
@@ -266,7 +266,7 @@ func TestC1Socket(t *testing.T) {
 		t.Errorf("the owner gets %d", res.StatusCode)
 	}
 	reached := false
-	guard := guardSocket(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
+	guard := guardSocket(f.server.logins, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
 	w := &recorder{header: http.Header{}}
 	guard.ServeHTTP(w, mustRequest(t)) // on a connection that has no peer
 	if w.status != http.StatusForbidden || reached {

@@ -91,6 +91,16 @@ func (s *Server) changeRoot(ctx context.Context, in *rootInput) (*body[api.RootK
 	by := principal(ctx)
 	ctx, cancel := s.detach(ctx)
 	defer cancel()
+	what := "a new root key, protected as the one before"
+	if p.Kind != "" {
+		what = "a new root key, protected in this way: " + string(p.Kind)
+		if p.URL != "" {
+			what += " " + p.URL
+		}
+	}
+	if err := s.note(ctx, ambit.Event{Kind: ambit.KindControlKey, Decision: ambit.Allow, Detail: what}); err != nil {
+		return nil, err
+	}
 	if p.Kind == "" {
 		err = s.cfg.Store.RotateRoot(ctx, passphrase)
 	} else {

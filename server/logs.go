@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
@@ -124,24 +123,29 @@ func (s *Server) egress(ctx context.Context, in *egressInput) (*huma.StreamRespo
 }
 
 type alertsInput struct {
-	Agent ambit.AgentID `query:"agent" doc:"only of this agent"`
-	Min   string        `query:"min" enum:"info,low,medium,high,critical" default:"info" doc:"only of this severity or higher"`
+	Agent   ambit.AgentID `query:"agent" doc:"only of this agent"`
+	Control bool          `query:"control" doc:"only of the control plane"`
+	Min     string        `query:"min" enum:"info,low,medium,high,critical" default:"info" doc:"only of this severity or higher"`
 }
 
-// alerts asks all workers at once. One that cannot be asked is named in the
-// answer and hides nothing of the others.
+// alerts asks all workers at once, and the control plane's own book. A worker
+// that cannot be asked is named in the answer and hides nothing of the others.
 func (s *Server) alerts(ctx context.Context, in *alertsInput) (*body[api.Alerts], error) {
 	var q alert.Query
 	if err := q.MinSeverity.UnmarshalText([]byte(in.Min)); err != nil {
 		return nil, problem(http.StatusUnprocessableEntity, err.Error())
 	}
 	var ids []ambit.AgentID
-	if in.Agent != "" {
+	switch {
+	case in.Control && in.Agent != "":
+		return nil, problem(http.StatusUnprocessableEntity, "alerts are of an agent or of the control plane, not of both")
+	case in.Control:
+	case in.Agent != "":
 		if _, err := s.cfg.Store.Get(ctx, in.Agent); err != nil {
 			return nil, err
 		}
 		ids = []ambit.AgentID{in.Agent}
-	} else {
+	default:
 		agents, err := s.cfg.Store.List(ctx)
 		if err != nil {
 			return nil, err
@@ -153,6 +157,15 @@ func (s *Server) alerts(ctx context.Context, in *alertsInput) (*body[api.Alerts]
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	out := api.Alerts{Alerts: []api.Alert{}, Missing: []string{}}
+	if in.Agent == "" {
+		own, err := s.cfg.ControlLog.alerts.List(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range own {
+			out.Alerts = append(out.Alerts, api.Alert{Alert: a})
+		}
+	}
 	limit := make(chan struct{}, 16) // workers asked at the same time
 	for _, id := range ids {
 		limit <- struct{}{}
@@ -198,82 +211,4 @@ func (s *Server) ackAlert(ctx context.Context, in *ackInput) (*struct{}, error) 
 		return nil, err
 	}
 	return nil, w.Ack(ctx, in.ID, principal(ctx))
-}
-
-func (s *Server) auditHead(ctx context.Context, in *AgentPath) (*body[audit.Head], error) {
-	w, err := s.worker(ctx, in.Agent)
-	if err != nil {
-		return nil, err
-	}
-	h, err := w.Head(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &body[audit.Head]{h}, nil
-}
-
-type verifyInput struct {
-	AgentPath
-	Body api.Verify
-}
-
-// auditVerify lets the worker prove its log against the heads that the caller
-// brought and the one that the control plane kept, and then keeps the newest.
-func (s *Server) auditVerify(ctx context.Context, in *verifyInput) (*body[api.Verified], error) {
-	w, err := s.worker(ctx, in.Agent)
-	if err != nil {
-		return nil, err
-	}
-	seen, err := s.cfg.Store.Head(ctx, in.Agent)
-	if err != nil {
-		return nil, err
-	}
-	heads := in.Body.Heads
-	if seen != nil {
-		heads = append(slices.Clone(heads), seen)
-	}
-	report, err := w.Verify(ctx, heads)
-	if err != nil {
-		return nil, err
-	}
-	out := api.Verified{Report: report, OK: report.OK}
-	if err := s.witness(ctx, w, in.Agent, seen, report.OK); err != nil {
-		out.OK, out.Witness = false, err.Error()
-	}
-	s.log.Info("verified a log", slog.Any("agent", in.Agent), slog.Any("ok", out.OK), slog.Any("events", report.Events), slog.Any("witness", out.Witness), slog.Any("by", principal(ctx)))
-	return &body[api.Verified]{out}, nil
-}
-
-// witness checks the worker's newest head by itself, with the agent's public
-// key: it never goes back and never changes at the same size. It keeps the head
-// if the proof was good.
-func (s *Server) witness(ctx context.Context, w *control.Client, id ambit.AgentID, seen []byte, proved bool) error {
-	answered, err := w.Head(ctx)
-	if err != nil {
-		return fmt.Errorf("the worker gives no signed head: %w", err)
-	}
-	key, err := s.verifierKey(ctx, id, answered.Note)
-	if err != nil {
-		return err
-	}
-	head, err := audit.ParseHead(answered.Note, key)
-	if err != nil {
-		return fmt.Errorf("the worker's head is not signed with the key of %s: %w", id, err)
-	}
-	if seen != nil {
-		old, err := audit.ParseHead(seen, key)
-		switch {
-		case err != nil:
-			return fmt.Errorf("the head kept for %s in control.db is not one of its log: %w", id, err)
-		case head.Size < old.Size:
-			return fmt.Errorf("the log went back: it had %d events when it was last seen, and has %d", old.Size, head.Size)
-		case head.Size == old.Size && head.Root != old.Root:
-			return fmt.Errorf("the log was rewritten: at %d events it is not the one that was last seen", head.Size)
-		}
-	}
-	if !proved {
-		return nil
-	}
-	_, err = s.cfg.Store.SetHead(ctx, id, seen, answered.Note) // not set: another verification was faster, with a head of its own
-	return err
 }

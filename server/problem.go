@@ -30,6 +30,7 @@ func problemOf(err error) *api.Problem {
 	var m manifest.Errors
 	var w *control.Error
 	var kms *kek.KMSError
+	var r *refusal
 	switch {
 	case errors.As(err, &p):
 		return p
@@ -43,6 +44,8 @@ func problemOf(err error) *api.Problem {
 		return problem(http.StatusNotFound, "there is no such version: `ambit versions AGENT` lists those that there are")
 	case errors.Is(err, kek.ErrPassphrase):
 		return problem(http.StatusUnprocessableEntity, err.Error())
+	case errors.As(err, &r):
+		return problem(http.StatusConflict, err.Error())
 	case errors.As(err, &kms):
 		return problem(http.StatusBadGateway, err.Error())
 	case errors.As(err, &w) && w.Status/100 == 4:

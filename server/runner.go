@@ -33,6 +33,13 @@ type Workers interface {
 	// does not run, which it also does for an agent that is stopped: the log of
 	// a stopped agent can be read and written. The caller does not close it.
 	Worker(ctx context.Context, id ambit.AgentID) (*control.Client, error)
+	// Running is the same without starting anything: nil if the worker does not
+	// run.
+	Running(id ambit.AgentID) *control.Client
+	// Halt ends the agent's worker and its computer at once, without asking
+	// them. The store has it as stopped. A worker that is needed later to read
+	// its log is a new process. why is shown as the agent's last failure.
+	Halt(ctx context.Context, id ambit.AgentID, why string) error
 }
 
 // The states of a computer.

@@ -23,6 +23,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -53,6 +54,39 @@ type Config struct {
 	// ConnectorsDir. It need not exist; "" is none.
 	Connectors string
 	Log        *slog.Logger // slog.Default() when nil
+
+	// ControlLog is where what happens to the control plane is written. Required;
+	// the caller closes it after the runner.
+	ControlLog *ControlLog
+	// WitnessEvery is how often the logs of the workers that run are looked at;
+	// a minute when 0.
+	WitnessEvery time.Duration
+	// Silence is how long a worker that runs may give no proof of its log before
+	// that is taken for a refusal; 15 minutes when 0.
+	Silence time.Duration
+	// Witnesses are witnesses of others, to which every kept head is shown: they
+	// see the names of agents, and how much each one does.
+	Witnesses []Witness
+	// Heads says where heads are kept for a later verification.
+	Heads Heads
+}
+
+// Witness is one outside witness (https://c2sp.org/tlog-witness). Not trusted
+// for more than its signature: what it refuses raises an alert and stops nothing.
+type Witness struct {
+	// Key is its public key, "name+12345678+BASE64" with the signature type 4
+	// (https://c2sp.org/signed-note, "Verifier keys").
+	Key string
+	// URL is its submission prefix: https, or http on loopback.
+	URL string
+}
+
+// Heads says where the newest cosigned heads are written as files. The folder
+// should be one that this machine can add to and not change: what is in it is
+// what a rewritten log is found out by.
+type Heads struct {
+	Folder string        // absolute, and there; "" is nowhere
+	Every  time.Duration // an hour when 0
 }
 
 // Server is the control plane's API.
@@ -62,6 +96,9 @@ type Server struct {
 	turns turns
 	api   http.Handler // behind the guards
 
+	witness *witness
+	logins  *logins
+
 	work     context.Context // of changes: ends when the grace is over
 	stopWork context.CancelFunc
 	streams  sync.WaitGroup // hijacked connections
@@ -69,13 +106,19 @@ type Server struct {
 
 // New returns a server that does not listen yet.
 func New(cfg Config) (*Server, error) {
-	if cfg.Store == nil || cfg.Runner == nil || cfg.Workers == nil {
+	if cfg.Store == nil || cfg.Runner == nil || cfg.Workers == nil || cfg.ControlLog == nil {
 		return nil, errors.New("the server's configuration is not complete")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, turns: newTurns(turnWait)}
+	cfg.WitnessEvery, cfg.Silence = cmp.Or(cfg.WitnessEvery, defaultWitnessEvery), cmp.Or(cfg.Silence, defaultSilence)
+	cfg.Heads.Every = cmp.Or(cfg.Heads.Every, defaultHeadsEvery)
+	s := &Server{cfg: cfg, log: cfg.Log, turns: newTurns(turnWait), logins: newLogins(cfg.ControlLog, cfg.Log)}
+	var err error
+	if s.witness, err = newWitness(&cfg, s.halted); err != nil {
+		return nil, err
+	}
 	s.work, s.stopWork = context.WithCancel(context.Background())
 	s.api = s.routes()
 	return s, nil
@@ -87,12 +130,13 @@ func (s *Server) Serve(ctx context.Context, l *Listeners) error {
 	defer s.stopWork()
 	requests, stopRequests := context.WithCancel(context.Background())
 	defer stopRequests()
-	servers := []*http.Server{s.http(requests, guardSocket(s.api))}
+	servers := []*http.Server{s.http(requests, guardSocket(s.logins, s.api))}
 	listeners := []net.Listener{l.socket}
 	if l.port != nil {
-		servers = append(servers, s.http(requests, guardPort(l.token, s.api)))
+		servers = append(servers, s.http(requests, guardPort(s.logins, l.token, s.api)))
 		listeners = append(listeners, l.port)
 	}
+	s.streams.Go(func() { s.rounds(requests) })
 	failed := make(chan error, len(servers))
 	for i, h := range servers {
 		go func() { failed <- h.Serve(listeners[i]) }()
@@ -118,6 +162,8 @@ func (s *Server) Serve(ctx context.Context, l *Listeners) error {
 			err = errors.Join(err, e)
 		}
 	}
+	stopLooking := time.AfterFunc(askTimeout, s.stopWork)
+	defer stopLooking.Stop()
 	s.streams.Wait()
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil

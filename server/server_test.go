@@ -32,8 +32,10 @@ type fleet struct {
 	given    []control.VaultKey
 	sealless bool // the worker cannot seal
 	socket   string
-	enter    chan struct{} // a caller of Apply says so here, if not nil,
-	leave    chan struct{} // and waits here
+	prove    http.HandlerFunc                  // the worker's answer to a question for a proof
+	running  map[ambit.AgentID]*control.Client // workers that prove their logs
+	enter    chan struct{}                     // a caller of Apply says so here, if not nil,
+	leave    chan struct{}                     // and waits here
 	exec     func(ctx context.Context, s ExecSpec, io ExecIO) (int, error)
 }
 
@@ -64,6 +66,17 @@ func (f *fleet) Exec(ctx context.Context, _ ambit.AgentID, s ExecSpec, io ExecIO
 
 func (f *fleet) Worker(_ context.Context, id ambit.AgentID) (*control.Client, error) {
 	return control.NewClient(f.socket, "token of "+string(id)), nil
+}
+
+func (f *fleet) Running(id ambit.AgentID) *control.Client {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.running[id]
+}
+
+func (f *fleet) Halt(_ context.Context, id ambit.AgentID, why string) error {
+	f.note("halt " + string(id) + ": " + why)
+	return nil
 }
 
 func (f *fleet) record(w http.ResponseWriter, r *http.Request) {
@@ -118,7 +131,11 @@ func serve(t *testing.T, listen string) *fixture {
 	}
 	f := &fleet{socket: filepath.Join(dir, "w.sock")}
 	worker(t, f)
-	s, err := New(Config{Store: store, Runner: f, Workers: f, Version: "v0", Log: slog.New(slog.DiscardHandler)})
+	controlLog, err := OpenControlLog(t.Context(), home.Dir, store, "v0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{Store: store, Runner: f, Workers: f, Version: "v0", ControlLog: controlLog, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,6 +156,9 @@ func serve(t *testing.T, listen string) *fixture {
 		if err := <-ended; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
+		if err := controlLog.Close(context.Background()); err != nil {
+			t.Errorf("closing the log of the control plane: %v", err)
+		}
 		_ = store.Close()
 		_ = home.Close()
 	})
@@ -155,6 +175,7 @@ func worker(t *testing.T, f *fleet) {
 	mux := http.NewServeMux()
 	mux.HandleFunc(control.PathRecord, f.record)
 	mux.HandleFunc("POST "+control.PathKeys, f.rekey)
+	mux.HandleFunc("POST "+control.PathConsistency, f.consistency)
 	w := httptest.NewUnstartedServer(mux)
 	w.Listener = l
 	w.Start()

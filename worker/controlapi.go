@@ -33,6 +33,7 @@ func (w *Worker) serveControl(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("POST "+control.PathCalls, w.calls)
 	w.serveAlerts(mux)
 	mux.HandleFunc("GET "+control.PathHead, answer(func(ctx context.Context, _ struct{}) (audit.Head, error) { return w.audit.Head(ctx) }))
+	mux.HandleFunc("POST "+control.PathConsistency, answer(w.consistency))
 	mux.HandleFunc("POST "+control.PathVerify, answer(func(ctx context.Context, heads [][]byte) (audit.Report, error) { return w.audit.Verify(ctx, heads...) }))
 	mux.HandleFunc("GET "+control.PathOutput, w.showOutput)
 	mux.HandleFunc("POST "+control.PathKeys, answer(w.rekey))
@@ -155,6 +156,19 @@ func (w *Worker) record(ctx context.Context, e ambit.Event) (uint64, error) {
 	}
 	e.Agent = w.config.Agent
 	return w.events.Append(ctx, e)
+}
+
+// consistency proves that the log only grew. One that is shorter than what is
+// asked for says so with its head: the control plane decides what that means.
+func (w *Worker) consistency(ctx context.Context, q control.ConsistencyQuery) (audit.Consistency, error) {
+	if q.To != nil {
+		return w.audit.ProveBetween(ctx, q.Old, q.To)
+	}
+	c, err := w.audit.ProveConsistency(ctx, q.Old)
+	if errors.Is(err, audit.ErrNoEvent) {
+		return c, nil
+	}
+	return c, err
 }
 
 func (w *Worker) showOutput(rw http.ResponseWriter, r *http.Request) {

@@ -18,11 +18,12 @@ import (
 
 func (a *app) alertsCommand() *cobra.Command {
 	var agent, least string
+	var control bool
 	var ack int64
 	c := &cobra.Command{
 		Use:     "alerts",
 		Short:   "Show what a person should look at",
-		Long:    "Show what a person should look at, the newest first. The same thing again is one alert that is counted; it is news again after an hour of quiet, and after somebody has marked it as seen. docs/alerts.md says which alerts there are.",
+		Long:    "Show what a person should look at, the newest first: the alerts of the agents, and those about the control plane and its witness. The same thing again is one alert that is counted; it is news again after an hour of quiet, and after somebody has marked it as seen. docs/alerts.md says which alerts there are.",
 		Example: "ambit alerts\nambit alerts --agent support --min high\nambit alerts ack --agent support 3\nambit alerts mute --agent support 3 --for 7d --why \"the nightly test\"",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -37,14 +38,21 @@ func (a *app) alertsCommand() *cobra.Command {
 			if err := severity.UnmarshalText([]byte(least)); err != nil {
 				return usageError{fmt.Errorf("--min is info, low, medium, high or critical, not %q", least)}
 			}
-			if cmd.Flags().Changed("ack") && id == "" {
-				return usageError{errors.New("--ack needs --agent: the number of an alert is within its agent")}
+			if control && id != "" {
+				return usageError{errors.New("--control and --agent exclude each other")}
+			}
+			if cmd.Flags().Changed("ack") && id == "" && !control {
+				return usageError{errors.New("--ack needs --agent or --control: the number of an alert is within its agent")}
 			}
 			return a.withClient(func(c *client.Client) error {
 				if cmd.Flags().Changed("ack") {
 					return a.ack(cmd.Context(), c, id, ack)
 				}
-				found, err := c.Alerts(cmd.Context(), id, severity)
+				list := func() (api.Alerts, error) { return c.Alerts(cmd.Context(), id, severity) }
+				if control {
+					list = func() (api.Alerts, error) { return c.ControlAlerts(cmd.Context(), severity) }
+				}
+				found, err := list()
 				if err != nil {
 					return err
 				}
@@ -53,6 +61,7 @@ func (a *app) alertsCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&agent, "agent", "", "only of this agent")
+	c.Flags().BoolVar(&control, "control", false, "only of the control plane and its witness")
 	c.Flags().StringVar(&least, "min", "info", "only of this severity or higher: info, low, medium, high, critical")
 	c.Flags().Int64Var(&ack, "ack", 0, "mark the alert with this number as seen, as the command ack does")
 	c.AddCommand(a.ackCommand(), a.muteCommand(), a.unmuteCommand())
@@ -133,13 +142,17 @@ func (a *app) unmuteCommand() *cobra.Command {
 }
 
 func (a *app) ack(ctx context.Context, c *client.Client, id ambit.AgentID, alert int64) error {
-	if err := c.Ack(ctx, id, alert); err != nil {
+	acknowledge := func() error { return c.Ack(ctx, id, alert) }
+	if id == "" {
+		acknowledge = func() error { return c.AckControl(ctx, alert) }
+	}
+	if err := acknowledge(); err != nil {
 		return err
 	}
 	if a.json {
 		return a.printJSON(map[string]any{"agent": id, "acked": alert})
 	}
-	return a.print("alert %d of %s is marked as seen", alert, id)
+	return a.print("alert %d of %s is marked as seen", alert, logOf(id))
 }
 
 func (a *app) printAlerts(found api.Alerts) error {
@@ -152,7 +165,7 @@ func (a *app) printAlerts(found api.Alerts) error {
 	if len(found.Alerts) > 0 {
 		t := table{head: []string{"AGENT", "NUMBER", "SEVERITY", "LAST", "COUNT", "SEEN", "WHAT"}}
 		for _, f := range found.Alerts {
-			r := row{cells: []string{string(f.Agent), strconv.FormatInt(f.ID, 10), f.Severity.String(), clock(f.Last), strconv.FormatUint(f.Count, 10), seen(f), f.Title}}
+			r := row{cells: []string{logOf(f.Agent), strconv.FormatInt(f.ID, 10), f.Severity.String(), clock(f.Last), strconv.FormatUint(f.Count, 10), seen(f), f.Title}}
 			switch {
 			case f.MutedUntil != nil:
 				r.note = fmt.Sprintf("muted until %s by %s", clock(*f.MutedUntil), f.MutedBy)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -17,23 +19,52 @@ const maxHead = 64 << 10
 func (a *app) auditCommand() *cobra.Command {
 	c := group(&cobra.Command{
 		Use:     "audit",
-		Short:   "Prove that an agent's log is whole",
-		Example: "ambit audit head support > support.head\nambit audit verify support --head support.head",
+		Short:   "Prove that an agent's log, or the control plane's, is whole",
+		Example: "ambit audit head support > support.head\nambit audit verify support --head support.head\nambit audit verify --control",
 	})
 	c.AddCommand(a.headCommand(), a.verifyCommand())
 	return c
 }
 
+const controlHelp = "the control plane's own log instead of an agent's"
+
+// withLog runs fn with the agent that the first argument names, or with "" for
+// the control plane.
+func (a *app) withLog(args []string, control bool, fn func(c *client.Client, id ambit.AgentID) error) error {
+	switch {
+	case control && len(args) > 0:
+		return usageError{errors.New("name an agent or give --control, not both")}
+	case control:
+		return a.withClient(func(c *client.Client) error { return fn(c, "") })
+	case len(args) == 0:
+		return usageError{errors.New("whose log? Name an agent, or give --control for the control plane's own")}
+	}
+	return a.withAgent(args, fn)
+}
+
+// logOf names a log for people.
+func logOf(id ambit.AgentID) string {
+	if id == "" {
+		return "the control plane"
+	}
+	return string(id)
+}
+
 func (a *app) headCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "head AGENT",
-		Short:   "Print the signed checkpoint of an agent's log, to keep it elsewhere",
-		Long:    "Print the signed checkpoint of an agent's log. Kept where nobody who can reach this machine can change it, it finds out later whether the log was edited, cut off or replaced: ambit audit verify AGENT --head FILE.",
-		Example: "ambit audit head support > support.head",
-		Args:    args(cobra.ExactArgs(1)),
+	var control bool
+	c := &cobra.Command{
+		Use:     "head {AGENT | --control}",
+		Short:   "Print the signed checkpoint of a log, to keep it elsewhere",
+		Long:    "Print the signed checkpoint of an agent's log, or of the control plane's own. The control plane has it proved first that the log only grew since it last looked, and cosigns it. Kept where nobody who can reach this machine can change it, it finds out later whether the log was edited, cut off or replaced: ambit audit verify AGENT --head FILE. With --json it has the keys with which others check the signatures.",
+		Example: "ambit audit head support > support.head\nambit audit head --control",
+		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withAgent(args, func(c *client.Client, id ambit.AgentID) error {
-				h, err := c.Head(cmd.Context(), id)
+			return a.withLog(args, control, func(c *client.Client, id ambit.AgentID) error {
+				ask := func(ctx context.Context) (api.Head, error) { return c.Head(ctx, id) }
+				if control {
+					ask = c.ControlHead
+				}
+				h, err := ask(cmd.Context())
 				if err != nil {
 					return err
 				}
@@ -44,6 +75,8 @@ func (a *app) headCommand() *cobra.Command {
 			})
 		},
 	}
+	c.Flags().BoolVar(&control, "control", false, controlHelp)
+	return c
 }
 
 func trimNewline(s string) string {
@@ -55,12 +88,13 @@ func trimNewline(s string) string {
 
 func (a *app) verifyCommand() *cobra.Command {
 	var files []string
+	var control bool
 	c := &cobra.Command{
-		Use:     "verify AGENT",
-		Short:   "Check an agent's log from its first event to its last",
-		Long:    "Check an agent's log from its first event to its last: every hash is computed again, and the result is held against the log's own signed checkpoint, the one that the control plane kept, and those given with --head. The exit code is 1 if anything is wrong.",
-		Example: "ambit audit verify support\nambit audit verify support --head support.head",
-		Args:    args(cobra.ExactArgs(1)),
+		Use:     "verify {AGENT | --control}",
+		Short:   "Check a log from its first event to its last",
+		Long:    "Check an agent's log, or the control plane's own, from its first event to its last: every hash is computed again, and the result is held against the log's own signed checkpoint, the one that the control plane kept, and those given with --head. The exit code is 1 if anything is wrong.",
+		Example: "ambit audit verify support\nambit audit verify support --head support.head\nambit audit verify --control",
+		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			heads := make([][]byte, len(files))
 			for i, f := range files {
@@ -73,9 +107,13 @@ func (a *app) verifyCommand() *cobra.Command {
 				}
 				heads[i] = b
 			}
-			return a.withAgent(args, func(c *client.Client, id ambit.AgentID) error {
-				done := a.progress(cmd.Context(), "verifying the log of "+string(id))
-				v, err := c.Verify(cmd.Context(), id, heads)
+			return a.withLog(args, control, func(c *client.Client, id ambit.AgentID) error {
+				done := a.progress(cmd.Context(), "verifying the log of "+logOf(id))
+				verify := func() (api.Verified, error) { return c.Verify(cmd.Context(), id, heads) }
+				if control {
+					verify = func() (api.Verified, error) { return c.ControlVerify(cmd.Context(), heads) }
+				}
+				v, err := verify()
 				done()
 				if err != nil {
 					return err
@@ -84,6 +122,7 @@ func (a *app) verifyCommand() *cobra.Command {
 			})
 		},
 	}
+	c.Flags().BoolVar(&control, "control", false, controlHelp)
 	c.Flags().StringArrayVar(&files, "head", nil, "file with a checkpoint that was kept elsewhere; may be given again")
 	return c
 }
@@ -100,9 +139,9 @@ func (a *app) printVerified(id ambit.AgentID, v api.Verified) error {
 	}
 	r := v.Report
 	if v.OK {
-		return a.print("The log of %s is whole: %d events, %d of them erased by retention, root %s; heads kept elsewhere that it agrees with: %d.", id, r.Events, r.Erased, r.Root, r.Heads)
+		return a.print("The log of %s is whole: %d events, %d of them erased by retention, root %s; heads kept elsewhere that it agrees with: %d.", logOf(id), r.Events, r.Erased, r.Root, r.Heads)
 	}
-	text := fmt.Sprintf("the log of %s is NOT what was written", id)
+	text := fmt.Sprintf("the log of %s is NOT what was written", logOf(id))
 	for _, p := range r.Problems {
 		text += fmt.Sprintf("\n  event %d: %s: %s", p.Seq, p.Kind, p.Text)
 	}
@@ -111,6 +150,9 @@ func (a *app) printVerified(id ambit.AgentID, v api.Verified) error {
 	}
 	if v.Witness != "" {
 		text += "\n  the control plane: " + v.Witness
+	}
+	if id == "" {
+		return &exitError{exitFailed, text + "\nKeep the home of ambit serve for examination."}
 	}
 	return &exitError{exitFailed, text + "\nKeep the agent's folder for examination; `ambit stop " + string(id) + "` stops it."}
 }

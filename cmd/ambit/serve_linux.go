@@ -62,6 +62,11 @@ func (a *app) serve(ctx context.Context, listen, passphrase string) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	controlLog, err := server.OpenControlLog(ctx, home.Dir, store, programVersion())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, controlLog.Close(context.WithoutCancel(ctx))) }()
 	listeners, err := server.Listen(home, listen)
 	if err != nil {
 		return err
@@ -81,6 +86,7 @@ func (a *app) serve(ctx context.Context, listen, passphrase string) (err error) 
 	}()
 	s, err := server.New(server.Config{
 		Store: store, Runner: agents, Workers: agents, Version: programVersion(), Connectors: server.ConnectorsDir(home.Dir), Log: log,
+		ControlLog: controlLog,
 	})
 	if err != nil {
 		return err

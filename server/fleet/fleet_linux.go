@@ -193,6 +193,26 @@ func (f *Fleet) Worker(ctx context.Context, id ambit.AgentID) (*control.Client, 
 	return nil, errors.New("the agent's worker does not run; see its status")
 }
 
+// Running implements server.Workers.
+func (f *Fleet) Running(id ambit.AgentID) *control.Client {
+	f.mu.Lock()
+	k := f.keepers[id]
+	f.mu.Unlock()
+	if k == nil {
+		return nil
+	}
+	return k.client()
+}
+
+// Halt implements server.Workers.
+func (f *Fleet) Halt(ctx context.Context, id ambit.AgentID, why string) error {
+	k, err := f.keeper(id)
+	if err != nil {
+		return err
+	}
+	return k.do(ctx, func(k *keeper, ctx context.Context) error { return k.halt(ctx, why) })
+}
+
 // backoff spaces restarts: it doubles from first to most, and starts over after
 // a life of at least calm.
 type backoff struct {

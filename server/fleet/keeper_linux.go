@@ -412,6 +412,31 @@ func (k *keeper) shutdown(ctx context.Context) error {
 	return nil
 }
 
+// halt ends everything of the agent at once, the worker first: it is the only
+// way out, and is not trusted any more. Nothing is asked of it, also not to write
+// its log.
+func (k *keeper) halt(ctx context.Context, why string) error {
+	a, err := k.fleet.config.Store.Get(ctx, k.id)
+	if err != nil {
+		return err
+	}
+	k.retry, k.workerRetry = nil, nil
+	k.adoptComputer(a)
+	if k.worker != nil {
+		k.worker.kill()
+		<-k.worker.exited
+		k.dropWorker()
+	}
+	if k.computer != nil {
+		k.computer.kill()
+		<-k.computer.exited
+		k.clearComputer()
+	}
+	k.state.Worker = "stopped"
+	k.setComputer(server.ComputerStopped, why)
+	return nil
+}
+
 // remove ends everything of the agent and deletes its folder.
 func (k *keeper) remove(ctx context.Context) error {
 	a, err := k.fleet.config.Store.Get(ctx, k.id)

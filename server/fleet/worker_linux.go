@@ -16,6 +16,7 @@ import (
 
 	"ambit"
 	"ambit/agent"
+	"ambit/audit"
 	"ambit/control"
 	"ambit/internal/inert"
 	"ambit/manifest"
@@ -170,6 +171,9 @@ func (k *keeper) spawnWorker(ctx context.Context, a agent.Agent, policy control.
 		// From now on a missing log is a loss, not a beginning.
 		h, err := c.Head(ctx)
 		if err == nil {
+			err = firstHead(k.id, keys, h)
+		}
+		if err == nil {
 			_, err = store.SetHead(ctx, k.id, nil, h.Note)
 		}
 		if err != nil {
@@ -182,6 +186,16 @@ func (k *keeper) spawnWorker(ctx context.Context, a agent.Agent, policy control.
 	k.dialed.Store(c)
 	k.finishRotation(ctx)
 	return nil
+}
+
+// firstHead checks whose the head of a new log is. The witness cosigns it when
+// it next looks.
+func firstHead(id ambit.AgentID, keys agent.Keys, h audit.Head) error {
+	key, err := audit.VerifierKey(id, keys.Sign)
+	if err == nil {
+		_, err = audit.ParseHead(h.Note, key)
+	}
+	return err
 }
 
 // runWorker starts a worker, hands it what it needs over a pipe, and waits
