@@ -125,7 +125,7 @@ func cardLength(digits []byte) bool {
 		return n == 16
 	case p == 6011 || p >= 6440 && p <= 6499 || p/100 == 65: // Discover, RuPay
 		return n == 16 || n == 19
-	case p/100 == 62 || p/100 == 81: // UnionPay
+	case p/100 == 62: // UnionPay
 		return n >= 16
 	case p == 5018 || p == 5020 || p == 5038 || p == 5893 || p == 6304 || p == 6759 || p >= 6761 && p <= 6763: // Maestro
 		return n >= 16
@@ -174,7 +174,19 @@ func findIBAN(b []byte, start int) (n number, ok bool) {
 		i++
 	}
 	n.end = i
-	return n, length > 0 && class[at(b, i)]&isAlnum == 0 && at(b, i) != '_' && mod97(n.text())
+	return n, length > 0 && class[at(b, i)]&isAlnum == 0 && at(b, i) != '_' && mod97(n.text()) && together(n.text()) >= few
+}
+
+// together returns how many digits stand together at most.
+func together(text []byte) (most int) {
+	n := 0
+	for _, c := range text {
+		if n++; class[c]&isDigit == 0 {
+			n = 0
+		}
+		most = max(most, n)
+	}
+	return most
 }
 
 // mod97 checks an IBAN's checksum (ISO 7064).
@@ -192,7 +204,7 @@ func mod97(iban []byte) bool {
 }
 
 // ibanLength is how long the IBANs of a country are, 0 if it has none. From the
-// IBAN registry of SWIFT, release 99.
+// IBAN registry of SWIFT.
 func ibanLength(c1, c2 byte) int {
 	switch string([]byte{c1, c2}) {
 	case "NO":

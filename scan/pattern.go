@@ -17,6 +17,7 @@ const (
 	maxText   = 64 // of each of them
 	maxValue  = 128
 	maxShape  = 200 // of Pattern.Value
+	maxStride = 4   // at which numbers are found
 	maxTexts  = 512 // names, texts and prefixes of a Matcher together
 	uuidBytes = 36
 )
@@ -116,7 +117,7 @@ type Matcher struct {
 	// Most leads are found by pairs of bytes: each occurrence of one has exactly
 	// one of its pairs at a multiple of stride.
 	stride int
-	pairs  [1 << 10]uint64 // by pair: whether it has a group; small, so that it stays in the nearest cache
+	pairs  [1 << 10]uint64 // by pair: whether it has a group or is numeric; small, so that it stays in the nearest cache
 	first  [1 << 16]uint16 // by pair: which group; 0 if there is none
 	groups []group         // the first is not used
 
@@ -283,7 +284,12 @@ func (m *Matcher) index() {
 			shortest = min(shortest, len(l.text))
 		}
 	}
-	m.stride = shortest - 1
+	m.stride = min(shortest-1, maxStride)
+	for p := range 1 << 16 {
+		if numeric(uint16(p)) {
+			m.pairs[p>>6] |= 1 << (p & 63)
+		}
+	}
 	m.groups = make([]group, 1)
 	for i, l := range m.leads {
 		if l.anchored() {

@@ -19,7 +19,7 @@
 //     subject as the number with the country code.
 //   - [IBAN]: with the length that its country has and a right checksum (ISO
 //     13616), in upper case and without spaces. Eight of its digits must stand
-//     together, or be kept apart by single spaces only.
+//     together, spaces not counted: one whose account is mostly letters is missed.
 //   - [Card]: the numbers of payment cards, 14 to 19 digits, with a range that
 //     is issued, a length that belongs to it and a right checksum (ISO 7812),
 //     written as digits. Visa's numbers of 13 digits, which are no longer

@@ -14,9 +14,8 @@ const (
 	before = max(maxLocal+maxUserinfo, maxText, back) + 8
 	behind = max(maxDomain, reach, maxText+gap+maxValue) + 8
 
-	back   = 48 // how far in front of a few digits their number can begin
-	sample = 4  // every how many bytes digits are looked for
-	few    = 8  // digits that no number has less of
+	back = 48 // how far in front of a few digits their number can begin
+	few  = 8  // digits that no number has less of
 
 	maxConversions = 1024 // domains that a Stream converts; a thousand distinct ones are no customer's
 )
@@ -34,13 +33,14 @@ type Stream struct {
 	// ahead, where it jumped over what cannot be anything.
 	buf     []byte
 	next    int
-	number  int // where digits are looked for next
-	started int // where the last number began that was tried
-	lead    int // where a lead is looked for next
+	pair    int // where a pair of bytes is looked at next
+	number  int // where a number is looked for next
+	started int // where the last one began that was tried
 
-	hits  []hit  // of the present searches
-	lanes []span // of hits: of each search
-	chars []byte // their values
+	hits    []hit  // of the present searches
+	numbers []hit  // those of them that are numbers, until they are added to hits
+	lanes   []span // of hits: of each search
+	chars   []byte // their values
 	found
 }
 
@@ -56,7 +56,7 @@ type span struct{ from, to int }
 
 // Stream returns a Stream for one text.
 func (m *Matcher) Stream() *Stream {
-	s := &Stream{m: m, number: 1, lead: 1, next: 1}
+	s := &Stream{m: m, next: 1, pair: 1}
 	s.buf = append(make([]byte, 0, 512), '\n')
 	return s
 }
@@ -81,7 +81,7 @@ func (s *Stream) Close() {
 	s.closed = true
 	s.buf = append(s.buf, '\n')
 	s.search(len(s.buf) - 1)
-	s.buf, s.hits, s.chars = nil, nil, nil
+	s.buf, s.hits, s.numbers, s.chars = nil, nil, nil, nil
 }
 
 // put adds decoded text.
@@ -108,18 +108,18 @@ func (s *Stream) advance() {
 	s.search(limit)
 	gone := limit - before
 	s.buf = s.buf[:copy(s.buf, s.buf[gone:])]
-	s.next, s.number, s.started, s.lead = limit-gone, s.number-gone, s.started-gone, s.lead-gone
+	s.next, s.pair, s.number, s.started = limit-gone, s.pair-gone, s.number-gone, s.started-gone
 }
 
 // search finds what there is in buf from where it was to limit, and keeps it in
 // the order of the text.
 func (s *Stream) search(limit int) {
-	s.hits, s.chars, s.lanes = s.hits[:0], s.chars[:0], s.lanes[:0]
+	s.hits, s.numbers, s.chars, s.lanes = s.hits[:0], s.numbers[:0], s.chars[:0], s.lanes[:0]
 	s.emails(limit)
 	s.lane()
-	s.numbers(limit)
+	s.pairs(limit)
 	s.lane()
-	s.leads(limit)
+	s.hits = append(s.hits, s.numbers...)
 	s.lane()
 	for i := range s.m.anchors {
 		s.anchored(&s.m.anchors[i], limit)
@@ -148,10 +148,10 @@ func (s *Stream) lane() {
 	s.lanes = append(s.lanes, span{from, len(s.hits)})
 }
 
-func (s *Stream) hit(at int, kind Kind, value []byte) {
+func (s *Stream) hit(list []hit, at int, kind Kind, value []byte) []hit {
 	from := len(s.chars)
 	s.chars = append(s.chars, value...)
-	s.hits = append(s.hits, hit{at: at, kind: kind, from: from, to: len(s.chars)})
+	return append(list, hit{at: at, kind: kind, from: from, to: len(s.chars)})
 }
 
 // emails finds addresses by their @.
@@ -184,24 +184,38 @@ func index(b []byte, from int, c byte) int {
 	return len(b)
 }
 
-// numbers finds numbers by their digits. Two bytes of every four are looked at,
-// because in a number no five bytes are without two neighbours of which one is a
-// digit and the other a digit or a separator.
-func (s *Stream) numbers(limit int) {
-	i := s.number
+// pairs finds leads and numbers by two bytes of every few. In a number no five
+// bytes are without two neighbours of which one is a digit and the other a digit
+// or a separator.
+func (s *Stream) pairs(limit int) {
+	i, pairs, stride := s.pair, &s.m.pairs, s.m.stride
 	b := s.buf[:min(limit+1, len(s.buf))]
 	for i+1 < len(b) {
-		switch {
-		case pair[b[i]]&(pair[b[i+1]]>>2)&0b11 == 0:
-			i += sample
-		case i >= 3 && i+sample < len(b) && pair[b[i-3]]|pair[b[i+sample]] == 0: // less than few
-			i += sample + 1
-		default:
-			i = s.cluster(i, limit)
+		p := uint16(b[i]) | uint16(b[i+1])<<8
+		if pairs[p>>6]&(1<<(p&63)) != 0 {
+			s.look(p, i, limit)
+		}
+		i += stride
+	}
+	s.pair = i
+}
+
+// look looks at what the pair at buf[i] can be a part of.
+func (s *Stream) look(p uint16, i, limit int) {
+	b := s.buf
+	if k := s.m.first[p]; k != 0 {
+		if g := &s.m.groups[k]; g.before.has(at(b, i-1)) && g.behind.has(at(b, i+2)) {
+			s.group(g, i)
 		}
 	}
-	s.number = i
+	if i < s.number || !numeric(p) || i >= 3 && pair[b[i-3]]|pair[at(b, i+4)] == 0 { // of less than few
+		return
+	}
+	s.number = s.cluster(i, limit)
 }
+
+// numeric says whether the pair of bytes is in numbers.
+func numeric(p uint16) bool { return pair[p&0xff]&(pair[p>>8]>>2)&0b11 != 0 }
 
 // pair is, for a digit or a separator, with what it makes a pair: the lower two
 // bits as its first byte, the next two as its second. The others say what it can
@@ -263,7 +277,7 @@ func (s *Stream) cluster(i, limit int) int {
 	for at := max(start, s.started+1); at < end; at++ {
 		if class[b[at-1]]&isAlnum == 0 && promising(b, at, digits) {
 			if kind, n, ok := findNumber(b, at); ok {
-				s.hit(at, kind, n.text())
+				s.numbers = s.hit(s.numbers, at, kind, n.text())
 				at = n.end - 1
 			}
 			s.started = at
@@ -308,22 +322,6 @@ func findNumber(b []byte, start int) (kind Kind, n number, ok bool) {
 	return "", n, false
 }
 
-// leads finds what patterns say, other than by prefixes and short texts.
-func (s *Stream) leads(limit int) {
-	i, pairs, stride := s.lead, &s.m.pairs, s.m.stride
-	b := s.buf[:min(limit+1, len(s.buf))]
-	for i+1 < len(b) {
-		p := uint16(b[i]) | uint16(b[i+1])<<8
-		if pairs[p>>6]&(1<<(p&63)) != 0 {
-			if g := &s.m.groups[s.m.first[p]]; g.before.has(at(s.buf, i-1)) && g.behind.has(at(s.buf, i+2)) {
-				s.group(g, i)
-			}
-		}
-		i += stride
-	}
-	s.lead = i
-}
-
 // group looks at the leads that have the pair at buf[i].
 func (s *Stream) group(g *group, i int) {
 	for _, e := range g.entries {
@@ -355,7 +353,7 @@ func (s *Stream) follow(l *lead, start, i int) {
 	if l.how == byPhone {
 		if from, ok := fieldValue(s.buf, start+len(l.text)); ok {
 			if n, ok := fieldPhone(s.buf, from); ok {
-				s.hit(i, Phone, n.text())
+				s.hits = s.hit(s.hits, i, Phone, n.text())
 			}
 		}
 		return
