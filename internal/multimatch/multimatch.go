@@ -14,7 +14,8 @@
 // quadratic.
 //
 // Patterns are often secrets. A Matcher holds them as a trie in its own memory
-// and nowhere else; Wipe clears it.
+// and nowhere else; Wipe clears it. All their bytes are in one piece, which [NewIn]
+// lets the caller choose; the rest is numbers and hashes.
 //
 // Trust: the text is hostile. Who chose the patterns can cost memory in
 // proportion to their length, and nothing else. Nothing here is constant-time:
@@ -78,6 +79,12 @@ type Match struct{ Pattern, Start, End int }
 // to them. A pattern shorter than MinLen or longer than MaxLen is an error
 // that does not tell what it is.
 func New(patterns [][]byte) (*Matcher, error) {
+	return NewIn(patterns, func(n int) []byte { return make([]byte, n) })
+}
+
+// NewIn is New with the bytes of the patterns in what room returns: n zeros, for
+// as long as the Matcher is not wiped. It is called at most once.
+func NewIn(patterns [][]byte, room func(n int) []byte) (*Matcher, error) {
 	m := &Matcher{lens: make([]int, len(patterns))}
 	shortest, total := MaxLen, 1
 	for i, p := range patterns {
@@ -96,16 +103,15 @@ func New(patterns [][]byte) (*Matcher, error) {
 		return m, nil
 	}
 	m.window = min(shortest, maxWindow)
-	m.grow(patterns, total)
+	m.grow(patterns, room)
 	m.link()
 	m.fill(patterns)
 	return m, nil
 }
 
-// grow makes the trie, level by level. It has at most as many nodes as given;
-// the room for them is made at once, since growing would leave copies of
-// secrets behind.
-func (m *Matcher) grow(patterns [][]byte, nodes int) {
+// grow makes the trie, level by level. The room for its nodes is made at once,
+// since growing would leave copies of secrets behind.
+func (m *Matcher) grow(patterns [][]byte, room func(int) []byte) {
 	order := make([]int, len(patterns))
 	for i := range order {
 		order[i] = i
@@ -116,11 +122,18 @@ func (m *Matcher) grow(patterns [][]byte, nodes int) {
 		}
 		return a - b
 	})
+	nodes := 1
+	for i, p := range order { // one for each byte that the pattern before does not have in common with it
+		nodes += len(patterns[p])
+		if i > 0 {
+			nodes -= shared(patterns[order[i-1]], patterns[p])
+		}
+	}
 	// A node is a run of the sorted patterns with the same beginning.
 	type run struct{ from, to int }
 	runs := append(make([]run, 0, nodes), run{0, len(order)})
 	m.nodes = append(make([]node, 0, nodes), node{pattern: none})
-	m.in = append(make([]byte, 0, nodes), 0)
+	m.in = append(room(nodes)[:0], 0)
 	for i := 0; i < len(runs); i++ {
 		at, depth := runs[i], int(m.nodes[i].depth)
 		if p := order[at.from]; len(patterns[p]) == depth {
@@ -141,6 +154,15 @@ func (m *Matcher) grow(patterns [][]byte, nodes int) {
 			m.nodes[i].n++
 		}
 	}
+}
+
+// shared is how many bytes at their beginning a and b have in common.
+func shared(a, b []byte) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
 }
 
 // link sets the failure links, which all point to nodes of lower numbers, and
