@@ -45,7 +45,7 @@ func (v *Vault) scrubberOf(b *bound, conn *connection) (*scrubber, error) {
 	if err != nil {
 		return nil, err
 	}
-	made, err := scrub.New(secrets)
+	made, err := scrub.NewIn(secrets, v.store.memory.room)
 	if err != nil {
 		return nil, err
 	}

@@ -117,7 +117,7 @@ func (s *store) openSession(connection string, of *session) (secretbytes.Bytes, 
 	if err := json.Unmarshal(plain.Reveal(), &h); err != nil {
 		return secretbytes.Bytes{}, err
 	}
-	return secretbytes.New(h.Value), nil
+	return s.memory.take(h.Value), nil
 }
 
 func (s *store) sessionPlace(connection, life, ref string) place {

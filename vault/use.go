@@ -289,12 +289,12 @@ func (u *use) fillHeaders() error {
 
 // header is the value of a field with the real values in it.
 func (u *use) header(s *spot) (string, error) {
-	value := secretbytes.New(s.value.appendReal(nil, u.values))
-	defer value.Wipe()
 	if s.In != connector.InBasic {
-		return string(value.Reveal()), nil
+		return s.value.real(u.values), nil
 	}
-	user := secretbytes.New(s.user.appendReal(nil, u.values))
+	value := u.v.store.memory.take(s.value.appendReal(nil, u.values))
+	defer value.Wipe()
+	user := u.v.store.memory.take(s.user.appendReal(nil, u.values))
 	defer user.Wipe()
 	basic, err := sign.EncodeBasic(user, value)
 	if err != nil {
