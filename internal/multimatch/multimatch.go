@@ -67,7 +67,8 @@ type Matcher struct {
 	near   *[1 << 16]uint8 // by hash of a block: where in a window it ends last, counted in places from 1; 0 if in none
 	short  bitset          // heads of the patterns that are shorter than longHead
 	long   bitset          // and of the others; both nil if a window is shorter than shortHead
-	max    int             // the longest pattern
+	min    int             // the shortest pattern
+	max    int             // the longest
 }
 
 // Match is a pattern in a text: text[Start:End] is pattern number Pattern.
@@ -102,7 +103,7 @@ func NewIn(patterns [][]byte, room func(n int) []byte) (*Matcher, error) {
 	if len(patterns) == 0 {
 		return m, nil
 	}
-	m.window = min(shortest, maxWindow)
+	m.min, m.window = shortest, min(shortest, maxWindow)
 	m.grow(patterns, room)
 	m.link()
 	m.fill(patterns)
@@ -249,6 +250,9 @@ func (m *Matcher) begins(b []byte) bool {
 func hash(b []byte) uint16 {
 	return uint16(binary.LittleEndian.Uint32(b) * 0x9E3779B1 >> 16)
 }
+
+// MinLen is the length of the shortest pattern, 0 if there is none.
+func (m *Matcher) MinLen() int { return m.min }
 
 // MaxLen is the length of the longest pattern, 0 if there is none.
 func (m *Matcher) MaxLen() int { return m.max }

@@ -159,6 +159,9 @@ func (s *Scrubber) Header(h http.Header) int {
 	found := 0
 	for _, values := range h {
 		for i, v := range values {
+			if s.m != nil && len(v) < s.m.MinLen() { // most: there is no room for a form
+				continue
+			}
 			b := []byte(v)
 			if n := s.Bytes(b); n > 0 {
 				values[i] = string(b)
