@@ -111,12 +111,20 @@ func granted(g *gate.Grant, q *http.Request) bool {
 		return false
 	}
 	r := g.Request()
+	return reaches(q.URL.Host, r) && q.Method == r.Method && q.URL.Opaque == r.Path && q.URL.RawQuery == r.RawQuery
+}
+
+// reaches says whether an authority is the host and port of r.
+func reaches(authority string, r *ambit.Request) bool {
+	if host, port, ok := strings.Cut(authority, ":"); ok && host == r.Host && port == "443" && r.Port == 443 { // nearly all
+		return true
+	}
 	fallback := uint16(443)
 	if r.Scheme == "http" {
 		fallback = 80
 	}
-	host, port, err := hostname.SplitHostPort(q.URL.Host, fallback)
-	return err == nil && host == r.Host && port == r.Port && q.Method == r.Method && q.URL.Opaque == r.Path && q.URL.RawQuery == r.RawQuery
+	host, port, err := hostname.SplitHostPort(authority, fallback)
+	return err == nil && host == r.Host && port == r.Port
 }
 
 // changed says that another manifest came into force since p was made.
@@ -158,7 +166,7 @@ func (u *use) run(cut func()) error {
 		return err
 	}
 	// What is signed below must be what leaves.
-	u.q.Header["Accept-Encoding"] = []string{"identity"}
+	setField(u.q.Header, "Accept-Encoding", "identity")
 	if s := u.plan.site.session; s != nil && len(s.answers) > 0 { // a part of an answer cannot be looked into for tokens
 		delete(u.q.Header, "Range")
 	}
@@ -282,9 +290,16 @@ func (u *use) fillHeaders() error {
 				return u.unusable("has a line break or another control character, which no header field can have")
 			}
 		}
-		u.q.Header[s.Name] = []string{value}
+		setField(u.q.Header, s.Name, value)
 	}
 	return nil
+}
+
+// setField sets a field that is often there: a map of eight grows when one of
+// them is set again, unless it is deleted first.
+func setField(h http.Header, name, value string) {
+	delete(h, name)
+	h[name] = []string{value}
 }
 
 // header is the value of a field with the real values in it.
