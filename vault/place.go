@@ -237,7 +237,7 @@ func (p pieces) real(values values) string {
 	b.Grow(p.realLen(values))
 	for i := range p {
 		if p[i].secret != "" {
-			b.Write(values[p[i].secret].Reveal())
+			b.Write(values.of(p[i].secret).Reveal())
 			continue
 		}
 		b.WriteString(p[i].text)
@@ -248,7 +248,7 @@ func (p pieces) real(values values) string {
 func (p pieces) realLen(values values) int {
 	n := 0
 	for i := range p {
-		n += len(p[i].text) + values[p[i].secret].Len()
+		n += len(p[i].text) + values.of(p[i].secret).Len()
 	}
 	return n
 }
@@ -258,7 +258,7 @@ func (p pieces) appendReal(dst []byte, values values) []byte {
 	dst = slices.Grow(dst, p.realLen(values)) // at once: growing would leave copies of secrets behind
 	for i := range p {
 		if p[i].secret != "" {
-			dst = append(dst, values[p[i].secret].Reveal()...)
+			dst = append(dst, values.of(p[i].secret).Reveal()...)
 			continue
 		}
 		dst = append(dst, p[i].text...)
