@@ -98,8 +98,14 @@ func (s *store) session(connection, ref string, now time.Time) *session {
 	return found
 }
 
-// sessionsOf returns the sessions of a connection, and a number that changes
-// with them.
+// changesOf returns a number that changes with the sessions of a connection.
+func (s *store) changesOf(connection string) uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.changes[connection]
+}
+
+// sessionsOf returns the sessions of a connection, and the number of changesOf.
 func (s *store) sessionsOf(connection string) ([]*session, uint64) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
