@@ -21,9 +21,14 @@ import (
 	"time"
 
 	"ambit"
+	"ambit/connector"
 	"ambit/egress"
 	"ambit/gate"
+	"ambit/internal/secretbytes"
+	"ambit/internal/sqldb"
+	"ambit/manifest"
 	"ambit/policy"
+	"ambit/vault"
 )
 
 // counter is a log in memory that keeps nothing.
@@ -43,21 +48,81 @@ func BenchmarkRequest(b *testing.B) {
 			name := fmt.Sprintf("bytes=%d/at=%d/", size, at)
 			b.Run(name+"proxy=reverse", func(b *testing.B) {
 				dial, roots := reference(b, s)
-				load(b, at, size, s, dial, roots)
+				load(b, at, size, s, "shpat_reference", dial, roots)
 			})
 			b.Run(name+"proxy=egress", func(b *testing.B) {
-				dial, roots := ours(b, s)
-				load(b, at, size, s, dial, roots)
+				dial, roots := ours(b, s, nil)
+				load(b, at, size, s, "shpat_reference", dial, roots)
 			})
 		}
 	}
 }
 
+// BenchmarkAccount is a request of an agent that has an account: to its host, with
+// a credential to be put in and to be looked for in the answer, and what the same
+// request costs the same agent at a host that it has a rule for.
+func BenchmarkAccount(b *testing.B) {
+	const size = 100
+	s := newShop(b, func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(page[:size]) })
+	for _, c := range []struct{ name, host string }{{"with", "shop.example"}, {"without", "another.example"}} {
+		b.Run("at=16/account="+c.name, func(b *testing.B) {
+			v, reference := walletOf(b, s, c.host)
+			dial, roots := ours(b, s, v)
+			load(b, 16, size, s, reference, dial, roots)
+		})
+	}
+}
+
+// walletOf is a vault with an account at the host. It returns what the agent sends to
+// the shop.
+func walletOf(b *testing.B, s *shop, host string) (*vault.Vault, string) {
+	db, err := sqldb.Open(b.Context(), filepath.Join(b.TempDir(), "agent.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	v, err := vault.Open(b.Context(), vault.Config{
+		DB: db, Agent: "bench", Keys: []vault.Key{{Version: 1, Bytes: secretbytes.New(make([]byte, 32))}},
+		Ref: secretbytes.New(make([]byte, 32)), Log: &counter{}, Alerts: &alerts{}, Transport: http.DefaultTransport,
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { v.Close(); db.Close() })
+	if err := v.Bind(bearerFor(b, s, host)); err != nil {
+		b.Fatal(err)
+	}
+	fields := map[string]secretbytes.Bytes{"token": secretbytes.New([]byte(realToken))}
+	if _, err := v.Connect(b.Context(), vault.ConnectRequest{Name: "shop", Fields: fields}, "uid:1"); err != nil {
+		b.Fatal(err)
+	}
+	if host != "shop.example" {
+		return v, "shpat_reference0123456789"
+	}
+	return v, v.Placement().Env["SHOP_TOKEN"]
+}
+
+func bearerFor(b *testing.B, s *shop, host string) []*connector.Binding {
+	catalog, err := connector.Builtin()
+	if err != nil {
+		b.Fatal(err)
+	}
+	text := "ambit: v1\nname: bench\nconnectors:\n  - {name: bearer, as: shop, hosts: [%s], ports: [%d], private: true, resolve: [127.0.0.1]}\n"
+	m, err := manifest.Parse("m.yaml", fmt.Appendf(nil, text, host, s.port))
+	if err != nil {
+		b.Fatal(err)
+	}
+	bindings, err := catalog.Bind(m)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return bindings
+}
+
 var page = make([]byte, 1<<20)
 
 // load keeps at connections busy.
-func load(b *testing.B, at, size int, s *shop, dial func() net.Conn, roots *x509.CertPool) {
-	request := []byte("GET /v1/orders/1042?expand=lines HTTP/1.1\r\nHost: " + s.host() + "\r\nUser-Agent: bench/1\r\nAccept: application/json\r\nAuthorization: Bearer shpat_reference\r\nAccept-Encoding: gzip\r\n\r\n")
+func load(b *testing.B, at, size int, s *shop, token string, dial func() net.Conn, roots *x509.CertPool) {
+	request := []byte("GET /v1/orders/1042?expand=lines HTTP/1.1\r\nHost: " + s.host() + "\r\nUser-Agent: bench/1\r\nAccept: application/json\r\nAuthorization: Bearer " + token + "\r\nAccept-Encoding: gzip\r\n\r\n")
 	conns := make([]*tls.Conn, at)
 	for i := range conns {
 		conns[i] = tls.Client(dial(), &tls.Config{ServerName: "shop.example", RootCAs: roots, NextProtos: []string{"http/1.1"}})
@@ -135,7 +200,7 @@ func readAnswer(br *bufio.Reader, size int) error {
 	return err
 }
 
-func ours(b *testing.B, s *shop) (func() net.Conn, *x509.CertPool) {
+func ours(b *testing.B, s *shop, v *vault.Vault) (func() net.Conn, *x509.CertPool) {
 	rule := s.rule()
 	rule.Methods, rule.Paths = []string{"GET"}, []string{"/v1/orders/*"}
 	set, err := policy.Compile(policy.Egress{Rules: []policy.Rule{rule}})
@@ -148,7 +213,7 @@ func ours(b *testing.B, s *shop) (func() net.Conn, *x509.CertPool) {
 	}
 	p, err := egress.New(egress.Config{
 		Gate: gate.New(gate.Config{Agent: "bench", Policy: set, Log: &counter{}, Alerts: &alerts{}}),
-		CA:   ca, Endpoints: func() egress.Endpoints { return set }, Roots: x509.NewCertPool(),
+		CA:   ca, Endpoints: func() egress.Endpoints { return set }, Roots: x509.NewCertPool(), Vault: v,
 	})
 	if err != nil {
 		b.Fatal(err)

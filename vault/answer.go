@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"slices"
 	"time"
 
 	"ambit"
@@ -33,10 +32,10 @@ const keptFor = time.Minute
 
 // scrubberOf returns the scrubber of a connection, which the caller releases.
 func (v *Vault) scrubberOf(b *bound, conn *connection) (*scrubber, error) {
-	sessions, change := v.store.sessionsOf(conn.name)
-	if s := v.leases.kept(conn, change); s != nil {
+	if s := v.leases.kept(conn, v.store.changesOf(conn.name)); s != nil {
 		return s, nil
 	}
+	sessions, change := v.store.sessionsOf(conn.name)
 	secrets, err := v.secrets(b, conn, sessions)
 	defer func() {
 		for _, s := range secrets {
@@ -46,7 +45,7 @@ func (v *Vault) scrubberOf(b *bound, conn *connection) (*scrubber, error) {
 	if err != nil {
 		return nil, err
 	}
-	made, err := scrub.New(secrets)
+	made, err := scrub.NewIn(secrets, v.store.memory.room)
 	if err != nil {
 		return nil, err
 	}
@@ -229,7 +228,8 @@ func (l *Lease) Answer(resp *http.Response) error {
 		src = resp.Body
 	}
 	body := &answerBody{l: l, resp: resp, src: resp.Body, r: src}
-	for _, s := range l.scrubbers() {
+	body.streams = body.one[:0]
+	for s := range l.scrubbers {
 		stream := s.Stream()
 		body.streams, body.r = append(body.streams, stream), stream.Reader(body.r)
 	}
@@ -238,12 +238,21 @@ func (l *Lease) Answer(resp *http.Response) error {
 }
 
 // scrubbers are all that an answer goes through.
-func (l *Lease) scrubbers() []*scrubber { return append(slices.Clone(l.older), l.scrub) }
+func (l *Lease) scrubbers(yield func(*scrubber) bool) {
+	for _, s := range l.older {
+		if !yield(s) {
+			return
+		}
+	}
+	yield(l.scrub)
+}
 
 // header takes the secrets out of a header or trailer.
 func (l *Lease) header(h http.Header) {
-	for _, s := range l.scrubbers() {
-		l.echoed.Add(int64(s.Header(h)))
+	for s := range l.scrubbers {
+		if n := s.Header(h); n > 0 {
+			l.echoed.Add(int64(n))
+		}
 	}
 }
 
@@ -298,7 +307,8 @@ type answerBody struct {
 	r    io.Reader
 
 	streams []*scrub.Stream
-	echoed  int // of what they found, what the lease knows
+	one     [1]*scrub.Stream // room for streams, of nearly all answers
+	echoed  int              // of what they found, what the lease knows
 }
 
 // Read implements io.Reader.

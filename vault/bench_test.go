@@ -1,6 +1,7 @@
 package vault_test
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -84,6 +85,55 @@ func BenchmarkUseAndAnswer(b *testing.B) {
 			b.Fatal(n, err)
 		}
 		lease.Done()
+	}
+}
+
+// BenchmarkRequest is all that the vault does for a request with a short answer,
+// in a vault of twenty connections: with a credential, and to another host.
+func BenchmarkRequest(b *testing.B) {
+	answer := []byte(`{"id": 4711, "title": "a thing", "state": "open", "url": "https://api.github.com/repos/acme/shop/issues/4711"}`)
+	for name, to := range map[string]string{"with": "https://api.github.com/repos/acme/shop/issues/4711", "without": "https://other.example/repos/acme/shop/issues/4711"} {
+		b.Run("account="+name, func(b *testing.B) {
+			w := newWorld(b, twenty()...)
+			w.connect("github", "token", "token", githubToken)
+			c := usual(to)
+			if name == "with" {
+				c.header.Set("Authorization", "Bearer "+w.env("GITHUB_TOKEN"))
+			}
+			r, q := w.request(c)
+			grant, err := w.gate.CheckWith(b.Context(), r, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			fields := http.Header{"Content-Type": {"application/json"}, "Content-Length": {"112"}, "Date": {"Fri, 27 Nov 2026 03:27:30 GMT"}, "Etag": {`W/"0190f3a27e5e7b7a"`}}
+			var resp http.Response
+			body := bytes.NewReader(answer)
+			buffer := make([]byte, 4096)
+			b.ReportAllocs()
+			for b.Loop() {
+				plan, verdict := w.vault.Examine(r)
+				if verdict != nil {
+					b.Fatal(verdict)
+				}
+				out := *q
+				lease, err := w.vault.Use(b.Context(), grant, plan, &out, func() {})
+				if err != nil {
+					b.Fatal(err)
+				}
+				body.Reset(answer)
+				resp = http.Response{StatusCode: 200, Header: fields, Body: struct {
+					io.Reader
+					io.Closer
+				}{body, io.NopCloser(nil)}, ContentLength: int64(len(answer))}
+				if err := lease.Answer(&resp); err != nil {
+					b.Fatal(err)
+				}
+				for err == nil {
+					_, err = resp.Body.Read(buffer)
+				}
+				lease.Done()
+			}
+		})
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"ambit"
 	"ambit/connector"
 	"ambit/internal/coding"
+	"ambit/internal/secretbytes"
 )
 
 // maxHeld is the longest body in bytes that is read before it leaves, and
@@ -380,28 +381,27 @@ func (u *use) fillBody(b []byte, m media, edits []edit) ([]byte, error) {
 		}
 		switch m.kind {
 		case jsonBody:
-			out = appendJSON(out, value)
+			out = appendJSON(out, value.Reveal())
 		case formBody:
-			out = appendEscaped(out, value, "")
+			out = appendEscaped(out, value.Reveal(), "")
 		default:
-			if bytes.Contains(value, []byte(m.boundary)) {
-				clear(value)
+			if bytes.Contains(value.Reveal(), []byte(m.boundary)) {
+				value.Wipe()
 				return nil, u.unusable("cannot be a part of this multipart body")
 			}
-			out = append(out, value...)
+			out = append(out, value.Reveal()...)
 		}
-		clear(value)
+		value.Wipe()
 	}
 	return append(out, b[from:]...), nil
 }
 
 // valueOf returns what an edit puts in, which the caller wipes.
-func (u *use) valueOf(e edit) ([]byte, error) {
+func (u *use) valueOf(e edit) (secretbytes.Bytes, error) {
 	if e.spot != nil {
-		return e.spot.value.appendReal(nil, u.values), nil
+		return u.v.store.memory.take(e.spot.value.appendReal(nil, u.values)), nil
 	}
-	value, err := u.openHanded(e.handed)
-	return value.Reveal(), err
+	return u.openHanded(e.handed)
 }
 
 // isPublic says that nothing secret is at a spot: an account's name.

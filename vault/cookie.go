@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"bytes"
 	"net/http"
 	"slices"
 	"strings"
@@ -239,16 +240,16 @@ func (u *use) openHanded(of *session) (secretbytes.Bytes, error) {
 	if err != nil {
 		return value, err
 	}
-	if of.Cookie == "" || !strings.Contains(string(value.Reveal()), "%") {
+	if of.Cookie == "" || bytes.IndexByte(value.Reveal(), '%') < 0 {
 		return value, nil
 	}
-	defer value.Wipe()
-	plain := appendUnescaped(nil, string(value.Reveal()), false)
+	plain := appendUnescaped(make([]byte, 0, value.Len()), value.Reveal(), false)
 	if slices.ContainsFunc(plain, func(c byte) bool { return c < ' ' || c == 0x7f }) {
 		clear(plain)
-		return secretbytes.New(slices.Clone(value.Reveal())), nil
+		return value, nil
 	}
-	return secretbytes.New(plain), nil
+	value.Wipe()
+	return u.v.store.memory.take(plain), nil
 }
 
 // openSession returns a copy of the value, unless the connection has ended since

@@ -184,6 +184,9 @@ func (d *desk) close() {
 	var err error
 	if d.v != nil {
 		err = d.v.Close()
+		if n := d.v.Live(); n > 0 {
+			d.t.Errorf("%d values were not wiped", n)
+		}
 	}
 	if err := errors.Join(err, d.db.Close()); err != nil {
 		d.t.Error(err)

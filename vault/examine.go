@@ -396,7 +396,7 @@ func unescapePath(s string) string {
 	return string(appendUnescaped(nil, s, false))
 }
 
-func appendUnescaped(dst []byte, s string, plus bool) []byte {
+func appendUnescaped[T string | []byte](dst []byte, s T, plus bool) []byte {
 	for i := 0; i < len(s); i++ {
 		c := s[i]
 		switch {

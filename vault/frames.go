@@ -258,8 +258,7 @@ func (s *sender) fill() ([]byte, error) {
 	if len(edits) == 0 {
 		return s.message, nil
 	}
-	u.values = values{} // those of Use were wiped
-	defer u.values.wipe()
+	defer u.wipe() // those of Use were wiped already
 	text, err := u.fillBody(s.message, m, edits)
 	if err != nil {
 		return nil, err

@@ -43,8 +43,8 @@ func TestIdentityOutlivesARefresh(t *testing.T) {
 	d.canary = d.canary[1:] // the certificate is none
 	b := d.v.state.Load().named("bank")
 	identify := func() *Identity {
-		u := &use{v: d.v, ctx: t.Context(), st: d.v.state.Load(), plan: &Plan{site: b.sites[0], identity: &b.sites[0].ways[0]}, lease: &Lease{vault: d.v}, values: values{}}
-		defer u.values.wipe()
+		u := &use{v: d.v, ctx: t.Context(), st: d.v.state.Load(), plan: &Plan{site: b.sites[0], identity: &b.sites[0].ways[0]}, lease: &Lease{vault: d.v}}
+		defer u.wipe()
 		if err := u.identify(); err != nil {
 			t.Fatal(err)
 		}

@@ -20,13 +20,14 @@ type leases struct {
 
 // running is one request that uses a credential.
 type running struct {
-	cut func()
+	over atomic.Bool           // the connection ended
+	cut  func()                // called once when it does; nil for nobody
+	set  map[*running]struct{} // that it is in
 }
 
-// add registers what ends when the connection does. cut is called at most once,
+// add registers what ends when the connection does. r.cut is called at most once,
 // and not after remove returned. It must not block, nor call remove or add.
-func (l *leases) add(name string, cut func()) (remove func()) {
-	r := &running{cut}
+func (l *leases) add(name string, r *running) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.of == nil {
@@ -37,12 +38,15 @@ func (l *leases) add(name string, cut func()) (remove func()) {
 		set = make(map[*running]struct{})
 		l.of[name] = set
 	}
+	r.set = set
 	set[r] = struct{}{}
-	return func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		delete(set, r) // the set stays: there are as many as connections
-	}
+}
+
+// remove takes r out. The set stays: there are as many as connections.
+func (l *leases) remove(r *running) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(r.set, r)
 }
 
 // cut ends everything that runs on the connection, before it returns.
@@ -74,7 +78,10 @@ func (l *leases) cutSet(name string) {
 	delete(l.of, name)
 	for r := range set {
 		delete(set, r)
-		r.cut()
+		r.over.Store(true)
+		if r.cut != nil {
+			r.cut()
+		}
 	}
 }
 
@@ -87,8 +94,7 @@ type Lease struct {
 	host     string // of the request
 	event    uint64 // of the request in the log
 	echoed   atomic.Int64
-	remove   func()
-	over     atomic.Bool // the connection ended
+	running              // until Done
 	watches  bool        // something may be refused later
 	carries  bool        // the request has the credential in it
 	scrub    *scrubber   // nil if there is nothing to take out of the answer
@@ -114,13 +120,8 @@ func revoked() *ambit.DenyError {
 
 // start registers the lease.
 func (l *Lease) start(v *Vault, b *bound, cut func()) {
-	l.vault, l.bound = v, b
-	l.remove = v.leases.add(b.Name, func() {
-		l.over.Store(true)
-		if cut != nil {
-			cut()
-		}
-	})
+	l.vault, l.bound, l.cut = v, b, cut
+	v.leases.add(b.Name, &l.running)
 }
 
 // Done ends the lease. Whatever is read from the answer afterwards is an error.
@@ -130,8 +131,8 @@ func (l *Lease) Done() {
 	}
 	l.once.Do(func() {
 		l.over.Store(true)
-		if l.remove != nil {
-			l.remove()
+		if l.set != nil {
+			l.vault.leases.remove(&l.running)
 		}
 		if l.scrub != nil {
 			l.vault.leases.release(l.scrub)

@@ -231,16 +231,34 @@ func (p pieces) match(s string, fold bool) bool {
 	return s == ""
 }
 
-// appendReal appends the template filled with real values.
-func (p pieces) appendReal(dst []byte, values values) []byte {
-	n := 0
-	for i := range p {
-		n += len(p[i].text) + values[p[i].secret].Len()
-	}
-	dst = slices.Grow(dst, n) // at once: growing would leave copies of secrets behind
+// real is the template filled with real values, made at once.
+func (p pieces) real(values values) string {
+	var b strings.Builder
+	b.Grow(p.realLen(values))
 	for i := range p {
 		if p[i].secret != "" {
-			dst = append(dst, values[p[i].secret].Reveal()...)
+			b.Write(values.of(p[i].secret).Reveal())
+			continue
+		}
+		b.WriteString(p[i].text)
+	}
+	return b.String()
+}
+
+func (p pieces) realLen(values values) int {
+	n := 0
+	for i := range p {
+		n += len(p[i].text) + values.of(p[i].secret).Len()
+	}
+	return n
+}
+
+// appendReal appends the template filled with real values.
+func (p pieces) appendReal(dst []byte, values values) []byte {
+	dst = slices.Grow(dst, p.realLen(values)) // at once: growing would leave copies of secrets behind
+	for i := range p {
+		if p[i].secret != "" {
+			dst = append(dst, values.of(p[i].secret).Reveal()...)
 			continue
 		}
 		dst = append(dst, p[i].text...)

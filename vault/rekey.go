@@ -22,7 +22,7 @@ import (
 func (v *Vault) Rekey(ctx context.Context, keys []Key, by ambit.Principal) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	seals, err := newSeals(keys)
+	seals, err := newSeals(keys, v.store.memory)
 	if err != nil {
 		return fmt.Errorf("sealing the credentials with another key: %w", err)
 	}

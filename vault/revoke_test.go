@@ -16,6 +16,13 @@ import (
 	"ambit"
 )
 
+// underWay begins a request that uses a connection, and returns what ends it.
+func (d *desk) underWay(name string, cut func()) (end func()) {
+	r := &running{cut: cut}
+	d.v.leases.add(name, r)
+	return func() { d.v.leases.remove(r) }
+}
+
 // TestRevoke: the connection is over, its rows are gone, and the service was
 // told, all of it in the log before it happened.
 func TestRevoke(t *testing.T) {
@@ -24,7 +31,7 @@ func TestRevoke(t *testing.T) {
 	d.login()
 	d.connect("one", "", "token", tokenA)
 	cut := false
-	defer d.v.leases.add("gmail", func() { cut = true })()
+	defer d.underWay("gmail", func() { cut = true })()
 	d.service.on(googleRevoke, func(w http.ResponseWriter, _ *http.Request, body string) {
 		if body != "token=1%2F%2FCANARY-refresh-1" {
 			t.Errorf("sent %s", body)
@@ -179,7 +186,7 @@ func TestRevokeWaitsTenSeconds(t *testing.T) {
 		d.connect("slack", "", "token", "xoxb-CANARYaaaaaaaaaaaaaaaaaa")
 		start := time.Now()
 		var cut time.Time
-		defer d.v.leases.add("slack", func() { cut = time.Now() })()
+		defer d.underWay("slack", func() { cut = time.Now() })()
 		got, err := d.v.Revoke(t.Context(), "slack", person)
 		if err != nil || len(got) != 1 || !strings.Contains(got[0].Reason, "it did not answer in time") {
 			t.Errorf("%+v, %v", got, err)
@@ -248,7 +255,7 @@ func TestK5RevokeCutsFirst(t *testing.T) {
 	d := twoBearers(t)
 	d.connect("one", "", "token", tokenA)
 	cut := make(chan struct{})
-	defer d.v.leases.add("one", func() { close(cut) })()
+	defer d.underWay("one", func() { close(cut) })()
 	d.log.mu.Lock() // the log hangs
 	done := make(chan error)
 	go func() {

@@ -20,11 +20,12 @@ var errSealed = errors.New("its row in the database does not open: it was change
 // inside cannot be wiped, only forgotten.
 type seal struct {
 	version int
+	memory  *memory     // where what it opens is put
 	aead    cipher.AEAD // makes a random nonce for each call, and puts it first
 }
 
 // newSeal makes a seal of a key, which it wipes.
-func newSeal(k Key) (*seal, error) {
+func newSeal(k Key, m *memory) (*seal, error) {
 	defer k.Bytes.Wipe()
 	if k.Version < 1 || k.Bytes.Len() != 32 {
 		return nil, fmt.Errorf("version %d of the vault's key is not 32 bytes with a version from 1", k.Version)
@@ -42,7 +43,7 @@ func newSeal(k Key) (*seal, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &seal{k.Version, aead}, nil
+	return &seal{k.Version, m, aead}, nil
 }
 
 // place is what a sealed row is bound to (ATTACKS K7). The row of a connection
@@ -83,9 +84,14 @@ func (s sealed) open(at place) (secretbytes.Bytes, error) {
 	if s.seal == nil {
 		return secretbytes.Bytes{}, errSealed
 	}
-	plain, err := s.seal.aead.Open(nil, nil, s.text, at.associated())
-	if err != nil {
+	n := len(s.text) - s.seal.aead.Overhead()
+	if n < 0 {
 		return secretbytes.Bytes{}, errSealed
 	}
-	return secretbytes.New(plain), nil
+	plain := s.seal.memory.room(n)
+	if _, err := s.seal.aead.Open(plain.Reveal()[:0], nil, s.text, at.associated()); err != nil { // in place: it has the room
+		plain.Wipe()
+		return secretbytes.Bytes{}, errSealed
+	}
+	return plain, nil
 }

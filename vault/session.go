@@ -98,8 +98,14 @@ func (s *store) session(connection, ref string, now time.Time) *session {
 	return found
 }
 
-// sessionsOf returns the sessions of a connection, and a number that changes
-// with them.
+// changesOf returns a number that changes with the sessions of a connection.
+func (s *store) changesOf(connection string) uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.changes[connection]
+}
+
+// sessionsOf returns the sessions of a connection, and the number of changesOf.
 func (s *store) sessionsOf(connection string) ([]*session, uint64) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -117,7 +123,7 @@ func (s *store) openSession(connection string, of *session) (secretbytes.Bytes, 
 	if err := json.Unmarshal(plain.Reveal(), &h); err != nil {
 		return secretbytes.Bytes{}, err
 	}
-	return secretbytes.New(h.Value), nil
+	return s.memory.take(h.Value), nil
 }
 
 func (s *store) sessionPlace(connection, life, ref string) place {

@@ -41,7 +41,7 @@ func (u *use) verifyHMAC(a *connector.HMACAuth) error {
 		return err
 	}
 	u.signed = append(u.signed, func() error {
-		return u.refuseSignature(u.shadow(func(r *http.Request) error { return scheme.Sign(r, u.values[a.Secret], u.v.now()) }))
+		return u.refuseSignature(u.shadow(func(r *http.Request) error { return scheme.Sign(r, u.values.of(a.Secret), u.v.now()) }))
 	})
 	return nil
 }
@@ -58,7 +58,7 @@ func (u *use) verifySigV4(a *connector.SigV4Auth) error {
 		return err
 	}
 	u.signed = append(u.signed, func() error {
-		scheme.Real = sign.AWSKey{ID: string(u.values[a.KeyID].Reveal()), Secret: u.values[a.Secret], Session: u.values[a.Session]}
+		scheme.Real = sign.AWSKey{ID: string(u.values.of(a.KeyID).Reveal()), Secret: u.values.of(a.Secret), Session: u.values.of(a.Session)}
 		return u.refuseSignature(u.shadow(func(r *http.Request) error { return scheme.Sign(r, checked, u.v.now()) }))
 	})
 	return nil

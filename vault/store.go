@@ -64,8 +64,9 @@ func (c *connection) has(secret string) bool {
 // store keeps the connections of one agent: in the database, and a copy of the
 // rows in memory, sealed like them. It is safe for concurrent use.
 type store struct {
-	db    *sqldb.DB
-	agent ambit.AgentID
+	db     *sqldb.DB
+	agent  ambit.AgentID
+	memory *memory
 
 	writing sync.Mutex // held while rows change, also in the database; taken before mu
 
@@ -80,12 +81,12 @@ type store struct {
 	changes  map[string]uint64
 }
 
-func openStore(ctx context.Context, c Config) (*store, error) {
+func openStore(ctx context.Context, c Config, m *memory) (*store, error) {
 	s := &store{
-		db: c.DB, agent: c.Agent, rows: make(map[string]*connection), over: make(map[string]*connection),
+		db: c.DB, agent: c.Agent, memory: m, rows: make(map[string]*connection), over: make(map[string]*connection),
 		sessions: make(map[string]map[string]*session), changes: make(map[string]uint64),
 	}
-	seals, err := newSeals(c.Keys)
+	seals, err := newSeals(c.Keys, m)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +105,7 @@ func openStore(ctx context.Context, c Config) (*store, error) {
 }
 
 // newSeals makes a seal of each key, and wipes all keys.
-func newSeals(keys []Key) (map[int]*seal, error) {
+func newSeals(keys []Key, m *memory) (map[int]*seal, error) {
 	defer func() {
 		for _, k := range keys {
 			k.Bytes.Wipe()
@@ -118,7 +119,7 @@ func newSeals(keys []Key) (map[int]*seal, error) {
 		if seals[k.Version] != nil {
 			return nil, fmt.Errorf("version %d of the vault's key is there twice", k.Version)
 		}
-		s, err := newSeal(k)
+		s, err := newSeal(k, m)
 		if err != nil {
 			return nil, err
 		}
@@ -416,5 +417,5 @@ func (s *store) close() error {
 	clear(s.rows)
 	clear(s.over)
 	clear(s.sessions)
-	return nil
+	return s.memory.arena.Close()
 }

@@ -132,7 +132,7 @@ func TestKeysAreChecked(t *testing.T) {
 	}{
 		"none": {nil, "no key"}, "short": {[]Key{key(1, 16)}, "32 bytes"}, "version 0": {[]Key{key(0, 32)}, "from 1"}, "twice": {[]Key{key(1, 32), key(1, 32)}, "twice"},
 	} {
-		if _, err := newSeals(c.keys); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := newSeals(c.keys, &memory{}); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 		for _, k := range c.keys {

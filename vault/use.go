@@ -17,13 +17,26 @@ import (
 	"ambit/vault/sign"
 )
 
-// values are the real values that one request needs.
-type values map[string]secretbytes.Bytes
+// values are the real values that one request needs: a few.
+type values []value
 
-func (v values) wipe() {
-	for _, s := range v {
-		s.Wipe()
+type value struct {
+	name string // of the Secret
+	secretbytes.Bytes
+}
+
+// of returns the value of a Secret, the empty one if it is not there.
+func (v values) of(name string) secretbytes.Bytes {
+	for i := range v {
+		if v[i].name == name {
+			return v[i].Bytes
+		}
 	}
+	return secretbytes.Bytes{}
+}
+
+func (v values) has(name string) bool {
+	return slices.ContainsFunc(v, func(of value) bool { return of.name == name })
 }
 
 // use is the work of one call of [Vault.Use].
@@ -36,7 +49,16 @@ type use struct {
 	host   string // of the request
 	lease  *Lease
 	values values
+	few    [2]value       // room for values, of nearly all requests
 	signed []func() error // sign again what the agent signed
+}
+
+// wipe wipes the values.
+func (u *use) wipe() {
+	for i := range u.values {
+		u.values[i].Wipe()
+	}
+	u.values = nil
 }
 
 // Use puts the real values into q where the plan says, signs what the agent
@@ -72,8 +94,13 @@ func (v *Vault) Use(ctx context.Context, g *gate.Grant, p *Plan, q *http.Request
 		return nil, denied("not-granted", "the request is not the one that was granted", "report this; nothing was let through")
 	}
 	r := g.Request()
-	u := &use{v: v, ctx: ctx, st: st, q: q, host: r.Host, lease: &Lease{host: r.Host, event: g.Event()}, values: values{}}
-	defer u.values.wipe()
+	both := &struct { // they are as old
+		use
+		Lease
+	}{use{v: v, ctx: ctx, st: st, q: q, host: r.Host}, Lease{host: r.Host, event: g.Event()}}
+	u := &both.use
+	u.lease, u.values = &both.Lease, u.few[:0]
+	defer u.wipe()
 	var s *site
 	if p != nil && p.st == st {
 		s = p.site
@@ -88,9 +115,12 @@ func (v *Vault) Use(ctx context.Context, g *gate.Grant, p *Plan, q *http.Request
 		if q.Header == nil {
 			q.Header = make(http.Header)
 		}
-		plan := *p
-		plan.site = s
-		u.plan, u.lease.site = &plan, s
+		if p.site != s { // of the state before
+			plan := *p
+			plan.site = s
+			p = &plan
+		}
+		u.plan, u.lease.site = p, s
 	}
 	if r.Action == ambit.ActionWebSocket {
 		u.lease.socket = u
@@ -111,12 +141,20 @@ func granted(g *gate.Grant, q *http.Request) bool {
 		return false
 	}
 	r := g.Request()
+	return reaches(q.URL.Host, r) && q.Method == r.Method && q.URL.Opaque == r.Path && q.URL.RawQuery == r.RawQuery
+}
+
+// reaches says whether an authority is the host and port of r.
+func reaches(authority string, r *ambit.Request) bool {
+	if host, port, ok := strings.Cut(authority, ":"); ok && host == r.Host && port == "443" && r.Port == 443 { // nearly all
+		return true
+	}
 	fallback := uint16(443)
 	if r.Scheme == "http" {
 		fallback = 80
 	}
-	host, port, err := hostname.SplitHostPort(q.URL.Host, fallback)
-	return err == nil && host == r.Host && port == r.Port && q.Method == r.Method && q.URL.Opaque == r.Path && q.URL.RawQuery == r.RawQuery
+	host, port, err := hostname.SplitHostPort(authority, fallback)
+	return err == nil && host == r.Host && port == r.Port
 }
 
 // changed says that another manifest came into force since p was made.
@@ -151,14 +189,14 @@ func (u *use) run(cut func()) error {
 	if err := u.verify(); err != nil {
 		return err
 	}
-	if err := u.open(u.plan.secrets()); err != nil {
+	if err := u.openAll(); err != nil {
 		return err
 	}
 	if err := u.identify(); err != nil {
 		return err
 	}
 	// What is signed below must be what leaves.
-	u.q.Header["Accept-Encoding"] = []string{"identity"}
+	setField(u.q.Header, "Accept-Encoding", "identity")
 	if s := u.plan.site.session; s != nil && len(s.answers) > 0 { // a part of an answer cannot be looked into for tokens
 		delete(u.q.Header, "Range")
 	}
@@ -180,44 +218,50 @@ func (u *use) run(cut func()) error {
 	return u.watchAnswer()
 }
 
-// secrets are the names of the Secrets that header, query, path and signature
-// need.
-func (p *Plan) secrets() []string {
-	var names []string
-	add := func(s *spot) {
-		if s != nil {
-			names = append(names, s.secrets...)
+// openAll gets the real values that header, query, path and signature need.
+func (u *use) openAll() error {
+	p := u.plan
+	for _, s := range p.headers {
+		if err := u.open(s.secrets); err != nil {
+			return err
 		}
 	}
-	for _, s := range p.headers {
-		add(s)
-	}
 	for _, f := range p.query {
-		add(f.spot)
+		if err := u.open(f.spot.secrets); err != nil {
+			return err
+		}
 	}
-	add(p.path)
+	if p.path != nil {
+		if err := u.open(p.path.secrets); err != nil {
+			return err
+		}
+	}
 	for _, s := range p.sockets { // opened again for the message, and known now to be there
-		add(s)
+		if err := u.open(s.secrets); err != nil {
+			return err
+		}
 	}
 	for _, w := range p.signed {
-		names = append(names, w.Secrets()...)
+		if err := u.open(w.Secrets()); err != nil {
+			return err
+		}
 	}
-	return names
+	return nil
 }
 
 // open gets real values.
 func (u *use) open(names []string) error {
 	b := u.plan.site.bound
 	for _, name := range names {
-		if _, there := u.values[name]; there {
+		if u.values.has(name) {
 			continue
 		}
-		value, err := u.v.value(u.ctx, b, name)
+		of, err := u.v.value(u.ctx, b, name)
 		switch {
 		case err == nil:
-			u.values[name] = value
+			u.values = append(u.values, value{name, of})
 		case errors.Is(err, errNotGiven) && u.optional(name):
-			u.values[name] = secretbytes.Bytes{}
+			u.values = append(u.values, value{name: name})
 		case errors.Is(err, errNotGiven):
 			return u.deny(ambit.Reason{
 				Code: "not-connected", Text: "the account of the connection " + quote(b.Name) + " was connected without " + quote(name),
@@ -282,19 +326,26 @@ func (u *use) fillHeaders() error {
 				return u.unusable("has a line break or another control character, which no header field can have")
 			}
 		}
-		u.q.Header[s.Name] = []string{value}
+		setField(u.q.Header, s.Name, value)
 	}
 	return nil
 }
 
+// setField sets a field that is often there: a map of eight grows when one of
+// them is set again, unless it is deleted first.
+func setField(h http.Header, name, value string) {
+	delete(h, name)
+	h[name] = []string{value}
+}
+
 // header is the value of a field with the real values in it.
 func (u *use) header(s *spot) (string, error) {
-	value := secretbytes.New(s.value.appendReal(nil, u.values))
-	defer value.Wipe()
 	if s.In != connector.InBasic {
-		return string(value.Reveal()), nil
+		return s.value.real(u.values), nil
 	}
-	user := secretbytes.New(s.user.appendReal(nil, u.values))
+	value := u.v.store.memory.take(s.value.appendReal(nil, u.values))
+	defer value.Wipe()
+	user := u.v.store.memory.take(s.user.appendReal(nil, u.values))
 	defer user.Wipe()
 	basic, err := sign.EncodeBasic(user, value)
 	if err != nil {

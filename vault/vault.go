@@ -126,9 +126,10 @@ func Open(ctx context.Context, c Config) (*Vault, error) {
 	if v.now == nil {
 		v.now = time.Now
 	}
-	s, err := openStore(ctx, c)
+	m := newMemory(arenaSize, v.logger)
+	s, err := openStore(ctx, c, m)
 	if err != nil {
-		return nil, fmt.Errorf("opening the vault: %w", err)
+		return nil, errors.Join(fmt.Errorf("opening the vault: %w", err), m.arena.Close())
 	}
 	v.store = s
 	v.reportDamage()

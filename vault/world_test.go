@@ -120,6 +120,9 @@ func newWorldAt(t testing.TB, l net.Listener, dial func(context.Context) (net.Co
 		if err := errors.Join(w.vault.Close(), w.log.Close(context.Background()), db.Close()); err != nil {
 			t.Error(err)
 		}
+		if n := w.vault.Live(); n > 0 {
+			t.Errorf("%d values were not wiped", n)
+		}
 	})
 	return w
 }

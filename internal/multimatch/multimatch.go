@@ -14,7 +14,8 @@
 // quadratic.
 //
 // Patterns are often secrets. A Matcher holds them as a trie in its own memory
-// and nowhere else; Wipe clears it.
+// and nowhere else; Wipe clears it. All their bytes are in one piece, which [NewIn]
+// lets the caller choose; the rest is numbers and hashes.
 //
 // Trust: the text is hostile. Who chose the patterns can cost memory in
 // proportion to their length, and nothing else. Nothing here is constant-time:
@@ -66,7 +67,8 @@ type Matcher struct {
 	near   *[1 << 16]uint8 // by hash of a block: where in a window it ends last, counted in places from 1; 0 if in none
 	short  bitset          // heads of the patterns that are shorter than longHead
 	long   bitset          // and of the others; both nil if a window is shorter than shortHead
-	max    int             // the longest pattern
+	min    int             // the shortest pattern
+	max    int             // the longest
 }
 
 // Match is a pattern in a text: text[Start:End] is pattern number Pattern.
@@ -78,6 +80,12 @@ type Match struct{ Pattern, Start, End int }
 // to them. A pattern shorter than MinLen or longer than MaxLen is an error
 // that does not tell what it is.
 func New(patterns [][]byte) (*Matcher, error) {
+	return NewIn(patterns, func(n int) []byte { return make([]byte, n) })
+}
+
+// NewIn is New with the bytes of the patterns in what room returns: n zeros, for
+// as long as the Matcher is not wiped. It is called at most once.
+func NewIn(patterns [][]byte, room func(n int) []byte) (*Matcher, error) {
 	m := &Matcher{lens: make([]int, len(patterns))}
 	shortest, total := MaxLen, 1
 	for i, p := range patterns {
@@ -95,17 +103,16 @@ func New(patterns [][]byte) (*Matcher, error) {
 	if len(patterns) == 0 {
 		return m, nil
 	}
-	m.window = min(shortest, maxWindow)
-	m.grow(patterns, total)
+	m.min, m.window = shortest, min(shortest, maxWindow)
+	m.grow(patterns, room)
 	m.link()
 	m.fill(patterns)
 	return m, nil
 }
 
-// grow makes the trie, level by level. It has at most as many nodes as given;
-// the room for them is made at once, since growing would leave copies of
-// secrets behind.
-func (m *Matcher) grow(patterns [][]byte, nodes int) {
+// grow makes the trie, level by level. The room for its nodes is made at once,
+// since growing would leave copies of secrets behind.
+func (m *Matcher) grow(patterns [][]byte, room func(int) []byte) {
 	order := make([]int, len(patterns))
 	for i := range order {
 		order[i] = i
@@ -116,11 +123,18 @@ func (m *Matcher) grow(patterns [][]byte, nodes int) {
 		}
 		return a - b
 	})
+	nodes := 1
+	for i, p := range order { // one for each byte that the pattern before does not have in common with it
+		nodes += len(patterns[p])
+		if i > 0 {
+			nodes -= shared(patterns[order[i-1]], patterns[p])
+		}
+	}
 	// A node is a run of the sorted patterns with the same beginning.
 	type run struct{ from, to int }
 	runs := append(make([]run, 0, nodes), run{0, len(order)})
 	m.nodes = append(make([]node, 0, nodes), node{pattern: none})
-	m.in = append(make([]byte, 0, nodes), 0)
+	m.in = append(room(nodes)[:0], 0)
 	for i := 0; i < len(runs); i++ {
 		at, depth := runs[i], int(m.nodes[i].depth)
 		if p := order[at.from]; len(patterns[p]) == depth {
@@ -141,6 +155,15 @@ func (m *Matcher) grow(patterns [][]byte, nodes int) {
 			m.nodes[i].n++
 		}
 	}
+}
+
+// shared is how many bytes at their beginning a and b have in common.
+func shared(a, b []byte) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
 }
 
 // link sets the failure links, which all point to nodes of lower numbers, and
@@ -227,6 +250,9 @@ func (m *Matcher) begins(b []byte) bool {
 func hash(b []byte) uint16 {
 	return uint16(binary.LittleEndian.Uint32(b) * 0x9E3779B1 >> 16)
 }
+
+// MinLen is the length of the shortest pattern, 0 if there is none.
+func (m *Matcher) MinLen() int { return m.min }
 
 // MaxLen is the length of the longest pattern, 0 if there is none.
 func (m *Matcher) MaxLen() int { return m.max }

@@ -67,13 +67,20 @@ const MaxLen = 64 << 10
 // Scrubber looks for a set of secrets. It is safe for concurrent use, except
 // for Wipe. The zero Scrubber, and one that was wiped, lets nothing through.
 type Scrubber struct {
-	m *multimatch.Matcher
+	m     *multimatch.Matcher
+	bytes secretbytes.Bytes // of all forms, which m uses
 }
 
 // New returns a Scrubber for the secrets, which it does not keep. Those
 // shorter than [MinLen] are not looked for; one longer than [MaxLen] is an
 // error. Without secrets everything passes as it is.
 func New(secrets []secretbytes.Bytes) (*Scrubber, error) {
+	return NewIn(secrets, func(n int) secretbytes.Bytes { return secretbytes.New(make([]byte, n)) })
+}
+
+// NewIn is New with the bytes of all forms in the secret of n zeros that room
+// returns; Wipe wipes it. What else is kept are numbers and hashes.
+func NewIn(secrets []secretbytes.Bytes, room func(n int) secretbytes.Bytes) (*Scrubber, error) {
 	var patterns [][]byte
 	defer func() {
 		for _, p := range patterns {
@@ -88,11 +95,17 @@ func New(secrets []secretbytes.Bytes) (*Scrubber, error) {
 			patterns = append(patterns, forms(part)...)
 		}
 	}
-	m, err := multimatch.New(patterns)
+	s := &Scrubber{}
+	var err error
+	s.m, err = multimatch.NewIn(patterns, func(n int) []byte {
+		s.bytes = room(n)
+		return s.bytes.Reveal()
+	})
 	if err != nil {
+		s.bytes.Wipe()
 		return nil, fmt.Errorf("making a scrubber: %w", err)
 	}
-	return &Scrubber{m: m}, nil
+	return s, nil
 }
 
 // minLine is the length from which on a line of a longer secret is a secret.
@@ -146,6 +159,9 @@ func (s *Scrubber) Header(h http.Header) int {
 	found := 0
 	for _, values := range h {
 		for i, v := range values {
+			if s.m != nil && len(v) < s.m.MinLen() { // most: there is no room for a form
+				continue
+			}
 			b := []byte(v)
 			if n := s.Bytes(b); n > 0 {
 				values[i] = string(b)
@@ -164,6 +180,7 @@ func (s *Scrubber) Wipe() {
 		s.m.Wipe()
 	}
 	s.m = nil
+	s.bytes.Wipe()
 }
 
 // ErrWiped is what a Reader returns whose Scrubber has no secrets any more, so

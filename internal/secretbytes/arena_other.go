@@ -4,4 +4,4 @@ package secretbytes
 
 // NewArena is for where the control plane and workers run, which is Linux:
 // here secrets stay on the heap.
-func NewArena(int) (*Arena, error) { return &Arena{unmap: func([]byte) error { return nil }}, nil }
+func NewArena(int) (*Arena, error) { return nil, nil }

@@ -91,6 +91,65 @@ func TestArenaIsLockedAndNotDumped(t *testing.T) {
 	}
 }
 
+// What runs off an arena's end is stopped by the system.
+func TestArenaHasGuards(t *testing.T) {
+	a := arena(t, 1)
+	defer func() { _ = a.Close() }()
+	s := a.Take(make([]byte, os.Getpagesize()))
+	defer s.Wipe()
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := uintptr(unsafe.Pointer(&s.Reveal()[0]))
+	var before, after string
+	for line := range strings.Lines(string(maps)) {
+		first, rest, _ := strings.Cut(line, "-")
+		from, _ := hexadecimal(first)
+		to, _ := hexadecimal(strings.Fields(rest)[0])
+		if to == at {
+			before = strings.Fields(rest)[1]
+		}
+		if from == at+uintptr(os.Getpagesize()) {
+			after = strings.Fields(rest)[1]
+		}
+	}
+	if before != "---p" || after != "---p" {
+		t.Errorf("before it %q, and behind it %q", before, after)
+	}
+}
+
+// Room that was another's is zeros, and whoever wipes once more does not wipe
+// what came there.
+func TestArenaRoomIsFresh(t *testing.T) {
+	a := arena(t, 4096)
+	defer func() { _ = a.Close() }()
+	var old []secretbytes.Bytes
+	for n := range 200 {
+		s, inside := a.New(n)
+		if inside != (n > 0) || s.Len() != n || !bytes.Equal(s.Reveal(), make([]byte, n)) {
+			t.Fatalf("room of %d: %v, inside: %t", n, s.Reveal(), inside)
+		}
+		for i := range s.Reveal() {
+			s.Reveal()[i] = 0xff
+		}
+		for _, o := range old {
+			o.Wipe()
+		}
+		if bytes.IndexByte(s.Reveal(), 0) >= 0 {
+			t.Fatal("another's Wipe reached it")
+		}
+		if live := a.Live(); live != min(n, 1) {
+			t.Fatalf("%d are live", live)
+		}
+		s.Wipe()
+		old = append(old, s)
+	}
+	if s, inside := a.New(4097); inside || s.Len() != 4097 {
+		t.Error("more than there is")
+	}
+}
+
 // Secrets never share a byte, are given back, and go to the heap when there is
 // no room.
 func TestArenaIsShared(t *testing.T) {

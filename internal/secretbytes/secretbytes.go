@@ -31,12 +31,21 @@ const Redacted = "[redacted]"
 // bytes, so wiping one wipes all. Wipe must not run at the same time as
 // another method.
 type Bytes struct {
-	box     func() *[]byte
-	release func() // of a secret in an arena; may be called again
+	box func() *held
+}
+
+// held is a secret where it is.
+type held struct {
+	b     []byte // nil when it is wiped
+	arena *Arena // nil on the heap
+	at    int    // its first granule in the arena
 }
 
 // New returns a secret that owns b; the caller must not keep using b.
-func New(b []byte) Bytes { return Bytes{box: func() *[]byte { return &b }} }
+func New(b []byte) Bytes {
+	h := &held{b: b}
+	return Bytes{box: func() *held { return h }}
+}
 
 // Reveal returns the secret itself, not a copy. The caller must not change it,
 // and must not keep it longer than it needs.
@@ -44,7 +53,7 @@ func (s Bytes) Reveal() []byte {
 	if s.box == nil {
 		return nil
 	}
-	return *s.box()
+	return s.box().b
 }
 
 // Len is the number of bytes.
@@ -62,12 +71,13 @@ func (s Bytes) Wipe() {
 	if s.box == nil {
 		return
 	}
-	b := s.box()
-	clear(*b)
-	*b = nil
-	if s.release != nil {
-		s.release()
+	h := s.box()
+	if h.arena != nil {
+		h.arena.free(h)
+		return
 	}
+	clear(h.b)
+	h.b = nil
 }
 
 // String implements fmt.Stringer and returns Redacted.
