@@ -4,25 +4,59 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"time"
 
 	"ambit/connector"
 	"ambit/control"
 	"ambit/manifest"
 	"ambit/policy"
+	"ambit/scan"
 )
 
-// compile turns a manifest's source, with its connector files, into the policy
-// that the gate enforces and the connections that the vault knows. It parses
-// both itself: a worker enforces only what it has understood.
-func compile(p control.Policy) (*policy.Set, []*connector.Binding, error) {
+// compiled is a manifest as the worker enforces it.
+type compiled struct {
+	policy    *policy.Set
+	bindings  []*connector.Binding
+	subjects  *scan.Matcher // finds whom a call is about
+	retention time.Duration // how long bodies of the log are kept; manifest.Forever is
+}
+
+// compile turns a manifest's source, with its connector files, into what is
+// enforced. It parses both itself: a worker enforces only what it has understood.
+func compile(p control.Policy) (*compiled, error) {
 	m, err := manifest.Parse("manifest", []byte(p.Source))
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading the manifest: %w", err)
+		return nil, fmt.Errorf("reading the manifest: %w", err)
 	}
-	bindings, err := bind(m, p.Connectors)
+	c := &compiled{retention: time.Duration(m.Audit.Retention)}
+	if c.bindings, err = bind(m, p.Connectors); err != nil {
+		return nil, fmt.Errorf("reading the manifest's connectors: %w", err)
+	}
+	if c.subjects, err = subjects(c.bindings); err != nil {
+		return nil, err
+	}
+	c.policy, err = compileEgress(m, c.bindings)
+	return c, err
+}
+
+// subjects puts together how the connectors' services name people and things.
+func subjects(bindings []*connector.Binding) (*scan.Matcher, error) {
+	var all []scan.Pattern
+	seen := map[*connector.Connector]bool{}
+	for _, b := range bindings {
+		if !seen[b.Connector] {
+			seen[b.Connector] = true
+			all = append(all, b.Connector.Subjects...)
+		}
+	}
+	m, err := scan.NewMatcher(all)
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading the manifest's connectors: %w", err)
+		return nil, fmt.Errorf("putting together what the connectors recognise: %w", err)
 	}
+	return m, nil
+}
+
+func compileEgress(m *manifest.Manifest, bindings []*connector.Binding) (_ *policy.Set, err error) {
 	e := policy.Egress{IntentRequired: m.Egress.Intent == manifest.IntentRequired}
 	pools := pools{}
 	for i := range m.Egress.Allow {
@@ -33,22 +67,21 @@ func compile(p control.Policy) (*policy.Set, []*connector.Binding, error) {
 			Private: r.Private, WebSocket: r.WebSocket, Resolve: r.Resolve,
 		}
 		if rule.Roots, err = pools.get(r.CA); err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", r.Label(), err)
+			return nil, fmt.Errorf("%s: %w", r.Label(), err)
 		}
 		e.Rules = append(e.Rules, rule)
 	}
 	for _, b := range bindings {
 		roots, err := pools.get(b.CA)
 		if err != nil {
-			return nil, nil, fmt.Errorf("connection %s: %w", b.Name, err)
+			return nil, fmt.Errorf("connection %s: %w", b.Name, err)
 		}
 		for _, rule := range b.Rules {
 			rule.Roots = roots
 			e.Rules = append(e.Rules, rule)
 		}
 	}
-	set, err := policy.Compile(e)
-	return set, bindings, err
+	return policy.Compile(e)
 }
 
 func bind(m *manifest.Manifest, files []connector.Source) ([]*connector.Binding, error) {
@@ -93,7 +126,7 @@ func (w *Worker) apply(p control.Policy) error {
 	if p.Version < int(w.version.Load()) {
 		return errors.New("the worker enforces a newer version already")
 	}
-	set, bindings, err := compile(p)
+	c, err := compile(p)
 	if err != nil {
 		return err
 	}
@@ -101,11 +134,13 @@ func (w *Worker) apply(p control.Policy) error {
 		return err
 	}
 	// First what keeps a credential to its hosts, then what opens them.
-	if err := w.vault.Bind(bindings); err != nil {
+	if err := w.vault.Bind(c.bindings); err != nil {
 		return err
 	}
-	w.policy.Store(set)
-	w.gate.SetPolicy(set)
+	w.policy.Store(c.policy)
+	w.gate.SetPolicy(c.policy)
+	w.subjects.Store(c.subjects)
+	w.retention.Store(int64(c.retention))
 	w.version.Store(int64(p.Version))
 	w.proxy.Refresh()
 	return nil

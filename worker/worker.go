@@ -38,6 +38,7 @@ import (
 	"ambit/internal/secretbytes"
 	"ambit/internal/sqldb"
 	"ambit/policy"
+	"ambit/scan"
 	"ambit/vault"
 )
 
@@ -59,11 +60,13 @@ type Worker struct {
 	started time.Time
 	stop    context.CancelFunc
 
-	applying sync.Mutex                 // held while a manifest takes effect
-	policy   atomic.Pointer[policy.Set] // never nil once Run listens
-	version  atomic.Int64
-	program  atomic.Pointer[programState]
-	conns    chan struct{} // bounds connections from the computer
+	applying  sync.Mutex                 // held while a manifest takes effect
+	policy    atomic.Pointer[policy.Set] // never nil once Run listens
+	subjects  atomic.Pointer[scan.Matcher]
+	retention atomic.Int64 // a duration; 0 is forever
+	version   atomic.Int64
+	program   atomic.Pointer[programState]
+	conns     chan struct{} // bounds connections from the computer
 }
 
 // maxConns bounds the connections from the computer at the same time.
@@ -89,11 +92,13 @@ func Run(ctx context.Context, c control.Start, log *slog.Logger, ready func(erro
 type listeners struct{ gate, control net.Listener }
 
 func (w *Worker) open(ctx context.Context) (_ listeners, err error) {
-	set, bindings, err := compile(w.config.Policy)
+	c, err := compile(w.config.Policy)
 	if err != nil {
 		return listeners{}, err
 	}
-	w.policy.Store(set)
+	w.policy.Store(c.policy)
+	w.subjects.Store(c.subjects)
+	w.retention.Store(int64(c.retention))
 	w.version.Store(int64(w.config.Policy.Version))
 	// Roots are read before the confinement, which hides where they are.
 	roots, err := x509.SystemCertPool()
@@ -118,15 +123,15 @@ func (w *Worker) open(ctx context.Context) (_ listeners, err error) {
 	if w.ca, err = openCA(filepath.Join(w.layout.State(), "ca.sealed"), w.config.Agent, w.config.Data); err != nil {
 		return ls, err
 	}
-	err = w.openVault(ctx, roots, bindings)
+	err = w.openVault(ctx, roots, c.bindings)
 	clear(w.config.Data)
 	clear(w.config.Sign)
 	if err != nil {
 		return ls, err
 	}
-	w.gate = gate.New(gate.Config{Agent: w.config.Agent, Policy: set, Log: w.events, Alerts: w.rules})
+	w.gate = gate.New(gate.Config{Agent: w.config.Agent, Policy: c.policy, Log: w.events, Alerts: w.rules})
 	w.proxy, err = egress.New(egress.Config{
-		Gate: w.gate, Endpoints: func() egress.Endpoints { return w.policy.Load() },
+		Gate: w.gate, Endpoints: func() egress.Endpoints { return w.policy.Load() }, Subjects: w.subjects.Load,
 		CA: w.ca, Resolver: &net.Resolver{PreferGo: true}, Roots: roots, Never: w.config.Never, Vault: w.vault, Log: w.log,
 	})
 	if err != nil {

@@ -41,7 +41,7 @@ func newWorker(t testing.TB, source string) *Worker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, bindings, err := compile(control.Policy{Source: source})
+	c, err := compile(control.Policy{Source: source})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,14 +49,14 @@ func newWorker(t testing.TB, source string) *Worker {
 		config: control.Start{Agent: "support", Token: "right", Caller: os.Geteuid()}, db: db, audit: log, alerts: alerts,
 		log: slog.New(slog.DiscardHandler), conns: make(chan struct{}, maxConns),
 	}
-	w.policy.Store(set)
+	w.policy.Store(c.policy)
 	if err := w.watch(control.Policy{Source: source}); err != nil {
 		t.Fatal(err)
 	}
-	w.gate = gate.New(gate.Config{Agent: "support", Policy: set, Log: w.events, Alerts: w.rules})
+	w.gate = gate.New(gate.Config{Agent: "support", Policy: c.policy, Log: w.events, Alerts: w.rules})
 	w.config.Data = bytes.Repeat([]byte{7}, 32)
 	w.config.Vault = []control.VaultKey{{Version: 1, Key: bytes.Repeat([]byte{8}, 32)}}
-	if err := w.openVault(t.Context(), nil, bindings); err != nil {
+	if err := w.openVault(t.Context(), nil, c.bindings); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -307,14 +307,14 @@ func TestExamplesCompile(t *testing.T) {
 		if _, err := manifest.Parse(f, b); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := compile(control.Policy{Source: string(b)}); err != nil {
+		if _, err := compile(control.Policy{Source: string(b)}); err != nil {
 			t.Errorf("%s: %v", f, err)
 		}
 	}
-	if _, _, err := compile(control.Policy{Source: "ambit: v1\nname: x\n"}); err != nil {
+	if _, err := compile(control.Policy{Source: "ambit: v1\nname: x\n"}); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := compile(control.Policy{}); err == nil {
+	if _, err := compile(control.Policy{}); err == nil {
 		t.Error("an empty manifest was compiled")
 	}
 }
