@@ -23,6 +23,10 @@
 //     the database has, and passes them over;
 //   - while Open does this, or Close: as one of the above.
 //
+// Beside the events there is an index of what is in them, encrypted too, that
+// the log builds in the background and that [Log.Search] uses. It can be
+// deleted at any time; nothing is found or missed for it.
+//
 // What the tree needs is recomputed from rows when the log is opened, and rows
 // are keyed by position, so nothing is there twice. A write that fails leaves
 // the tree as it was; the next frame takes its place. When the database cannot
@@ -113,7 +117,8 @@ type Log struct {
 	done      chan struct{} // closed when the writer has ended
 	closeErr  error         // what the writer could not write; read after done
 
-	w writer // owned by the writer goroutine
+	w     writer // owned by the writer goroutine
+	index *indexer
 
 	erasing chan struct{} // has an element while somebody erases or exports; held during I/O
 
@@ -130,6 +135,15 @@ type Log struct {
 // is open elsewhere (sqldb.ErrBusy); nothing is changed then. It does not read
 // the whole log: [Verify] does.
 func Open(ctx context.Context, cfg Config) (*Log, error) {
+	l, err := open(ctx, cfg)
+	if err == nil {
+		l.index.start()
+	}
+	return l, err
+}
+
+// open opens the log and leaves its index alone.
+func open(ctx context.Context, cfg Config) (*Log, error) {
 	if cfg.DB == nil {
 		return nil, errors.New("opening the log: there is no database")
 	}
@@ -157,6 +171,14 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 		l.clock = time.Now
 	}
 	l.w.state, l.w.journal = st, journal
+	indexKeys, err := newIndexKeys(keys.origin, cfg.Keys)
+	if err == nil {
+		l.index = newIndexer(l, indexKeys)
+		err = l.index.forget(ctx, st.size)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the log %s: %w", keys.origin, err), journal.close(false))
+	}
 	go l.run()
 	return l, nil
 }
@@ -205,6 +227,7 @@ func (l *Log) publish(size, settled uint64) {
 		l.grown = nil
 	}
 	l.size, l.settled = size, settled
+	l.index.grown(settled)
 }
 
 // Close writes what is queued, moves everything into the database with a
@@ -213,13 +236,18 @@ func (l *Log) publish(size, settled uint64) {
 // is not the context's says how many events of Record could not be written, or
 // that the durable ones stay in the journal, from which the next Open takes them.
 func (l *Log) Close(ctx context.Context) error {
-	l.closeOnce.Do(func() { close(l.closing) })
-	select {
-	case <-l.done:
-		return l.closeErr
-	case <-ctx.Done():
-		return fmt.Errorf("closing the log: %w", ctx.Err())
+	l.closeOnce.Do(func() {
+		l.index.end()
+		close(l.closing)
+	})
+	for _, done := range []<-chan struct{}{l.index.done, l.done} {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return fmt.Errorf("closing the log: %w", ctx.Err())
+		}
 	}
+	return l.closeErr
 }
 
 // state is the tree at one size.

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"ambit/internal/sqldb"
 )
@@ -106,4 +107,27 @@ func BenchmarkVerify(b *testing.B) {
 	b.StopTimer()
 	b.ReportMetric((processorTime(b)-start)/1000/float64(runs*n), "cpu-µs/event")
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/1000/float64(runs*n), "µs/event")
+}
+
+// BenchmarkIndex builds the index of 65,536 events again and again; one
+// operation is one event.
+func BenchmarkIndex(b *testing.B) {
+	const n = 65_536
+	h := newHome(b)
+	h.fill(n)
+	b.ResetTimer()
+	start := processorTime(b)
+	runs := (b.N + n - 1) / n
+	for range runs {
+		l, closeLog := h.open()
+		for l.Index().Built < n {
+			time.Sleep(time.Millisecond)
+		}
+		closeLog()
+		h.exec("DELETE FROM audit_index_segment")
+		h.exec("DELETE FROM audit_index_page")
+	}
+	b.StopTimer()
+	b.ReportMetric((processorTime(b)-start)/1000/float64(runs*n), "cpu-µs/event")
+	b.ReportMetric(float64(runs*n)/b.Elapsed().Seconds(), "events/s")
 }

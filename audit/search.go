@@ -12,32 +12,18 @@ import (
 	"ambit"
 )
 
-// maxResults is the most that one search returns.
-const maxResults = 10_000
+const (
+	// maxResults is the most that one search returns, and maxWeight about how
+	// many bytes of events.
+	maxResults = 10_000
+	maxWeight  = 24 << 20
+)
 
 // notable is the condition of the index audit_event_notable, word for word.
 const notable = "NOT (kind = 'egress.outcome' OR (kind = 'egress.request' AND decision = 1))"
 
-// Query says which events to find. The zero value finds the first ones.
-type Query struct {
-	Kinds    []ambit.Kind    // any of these; all kinds if empty
-	Decision *ambit.Decision // only with this decision
-	Since    time.Time       // not older than this
-	Until    time.Time       // older than this
-	After    *uint64         // position above this
-	Before   *uint64         // position below this
-	Limit    int             // at most this many; 10,000 if 0 or more than that
-	Newest   bool            // newest first; otherwise oldest first
-}
-
-// Search returns the events that match. An event whose body was erased has
-// only Seq, Time, Kind, Agent, Decision and Of, and a Detail that says so; one
-// that was changed behind the log's back likewise.
-func (l *Log) Search(ctx context.Context, q Query) ([]ambit.Event, error) {
-	from, to, err := l.span(ctx, q.Since, q.Until, q.After, q.Before)
-	if err != nil {
-		return nil, fmt.Errorf("searching the log: %w", err)
-	}
+// searchColumns finds events by their columns alone.
+func (l *Log) searchColumns(ctx context.Context, q *Query, from, to int64) ([]ambit.Event, error) {
 	var c conditions
 	c.add("seq >= ? AND seq < ?", from, to)
 	if len(q.Kinds) > 0 {
@@ -56,23 +42,24 @@ func (l *Log) Search(ctx context.Context, q Query) ([]ambit.Event, error) {
 	rows, err := l.db.Query(ctx, "SELECT "+rowColumns+" FROM audit_event WHERE "+c.String()+" ORDER BY "+order+" LIMIT ?",
 		append(c.args, limit(q.Limit))...)
 	if err != nil {
-		return nil, fmt.Errorf("searching the log: %w", err)
+		return nil, err
 	}
 	defer rows.Close()
 	events := []ambit.Event{}
 	var s rowScan
-	for rows.Next() {
+	for weight := 0; rows.Next() && weight < maxWeight; {
 		r, err := s.next(rows, true)
 		if err != nil {
-			return nil, fmt.Errorf("searching the log: %w", err)
+			return nil, err
 		}
+		weight += len(r.sealed)
 		events = append(events, l.show(r))
 	}
 	return events, rows.Err()
 }
 
 // onlyNotable reports whether the query asks for nothing but notable events.
-func onlyNotable(q Query) bool {
+func onlyNotable(q *Query) bool {
 	denied := q.Decision != nil && *q.Decision == ambit.Deny
 	return len(q.Kinds) > 0 && !slices.ContainsFunc(q.Kinds, func(k ambit.Kind) bool {
 		return k == ambit.KindEgressOutcome || k == ambit.KindEgressRequest && !denied
@@ -108,11 +95,18 @@ func limit(n int) int {
 
 // show is the event of a row as far as it can be shown.
 func (l *Log) show(r *row) ambit.Event {
+	e, _ := l.read(r)
+	return e
+}
+
+// read is the event of a row, and whether that is what its body says. Otherwise
+// it is made of the columns, with a Detail that says why.
+func (l *Log) read(r *row) (ambit.Event, bool) {
 	var detail string
 	if r.sealed == nil {
 		detail = "(erased)"
 	} else if e, err := r.event(l.keys); err == nil {
-		return e
+		return e, true
 	} else {
 		detail = fmt.Sprintf("(this entry was changed: %v; run the verification)", err)
 	}
@@ -124,7 +118,7 @@ func (l *Log) show(r *row) ambit.Event {
 		of := uint64(r.of.Int64)
 		e.Of = &of
 	}
-	return e
+	return e, false
 }
 
 // span turns times and positions into the positions from (included) and to
