@@ -136,8 +136,8 @@ func parseEventLine(b []byte) (e eventLine, salt []byte, err error) {
 	return e, salt, err
 }
 
-// appendEntry appends a leaf as it is in a file of entries.
-func appendEntry(b, leaf []byte) []byte {
+// appendLeaf appends a leaf as it is in a file of entries.
+func appendLeaf(b, leaf []byte) []byte {
 	return append(append(b, byte(len(leaf)>>8), byte(len(leaf))), leaf...)
 }
 

@@ -360,15 +360,18 @@ func (l *Log) take(ctx context.Context, ranges [][2]uint64) (bodies uint64, err 
 	if err != nil {
 		return 0, err
 	}
+	l.index.nudge()
 	return bodies, nil
 }
 
-// forget removes, in the transaction that erases bodies, what else of them the
-// database has. It may be called again for ranges that are forgotten already.
-// In the ranges there may be audit.erase and audit.hold events, whose bodies
-// stay.
-func (l *Log) forget(_ context.Context, _ *sqldb.Tx, _ [][2]uint64) error {
-	// The search index, once there is one, removes its entries here.
+// forget makes the search index forget events, in the transaction in which their
+// bodies go.
+func (l *Log) forget(ctx context.Context, tx *sqldb.Tx, ranges [][2]uint64) error {
+	for _, r := range ranges {
+		if err := dropSegments(ctx, tx, r[0], r[1]); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

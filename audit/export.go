@@ -231,7 +231,7 @@ func (x *exporter) tree() error {
 	err := x.rows(false, func(r *row) error {
 		l := r.leaf(x.log.keys.origin)
 		leaf = l.AppendTo(leaf[:0])
-		entries = appendEntry(entries, leaf)
+		entries = appendLeaf(entries, leaf)
 		full := e.add(r.seq, tlog.RecordHash(leaf))
 		if len(full) == 0 {
 			return nil

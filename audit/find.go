@@ -150,7 +150,9 @@ type part struct {
 	from, to     uint64
 	indexed      bool
 	at           []uint64 // of an indexed one: what may match, in the order of positions
-	more, erased uint64   // of an indexed one: how many do not name all subjects, or have no body
+	// Of an indexed one: how many do not name all subjects, have no body, or
+	// were not looked through as a whole.
+	more, erased, unseen uint64
 }
 
 // eachPart calls f with the parts of the positions from from to before to, in
@@ -277,7 +279,7 @@ func (l *Log) candidates(ctx context.Context, m *matcher, s *segment, p *part) e
 	for _, c := range []struct {
 		flag byte
 		n    *uint64
-	}{{hasMore, &p.more}, {hasErased, &p.erased}} {
+	}{{hasMore, &p.more}, {hasErased, &p.erased}, {hasUnseen, &p.unseen}} {
 		set, err := marked(c.flag)
 		if err != nil {
 			return err
@@ -380,4 +382,45 @@ func jsonNumbers(n []uint64) string {
 		b = strconv.AppendInt(b, int64(v), 10)
 	}
 	return string(append(b, ']'))
+}
+
+// Events returns the events from position from on as they are, in order, at most
+// limit of them, and where to go on. Those without a body, or with one that was
+// changed, are left out.
+func (l *Log) Events(ctx context.Context, from uint64, limit int) (events []ambit.Event, next uint64, err error) {
+	size, err := l.settle(ctx)
+	if err != nil {
+		return nil, from, fmt.Errorf("reading the log: %w", err)
+	}
+	events, next = []ambit.Event{}, from
+	for weight := 0; next < size && len(events) < limit && weight < rowsWeight; {
+		rows, _, err := collectRows(ctx, l.db, rowsIn, false, min(limit-len(events), rowsMost), int64(next), int64(size))
+		if err != nil {
+			return nil, from, fmt.Errorf("reading the log: %w", err)
+		}
+		if len(rows) == 0 {
+			return events, size, nil
+		}
+		for i := range rows {
+			f := l.decode(&rows[i])
+			next = rows[i].seq + 1
+			if f.read {
+				weight += f.weight
+				events = append(events, f.shown)
+			}
+		}
+	}
+	return events, next, nil
+}
+
+// Matcher returns what says whether an event matches a query by itself; Limit,
+// Newest, After and Before do not count.
+func (l *Log) Matcher(q Query) (func(ambit.Event) bool, error) {
+	m, err := l.matcher(&q)
+	if err != nil {
+		return nil, err
+	}
+	return func(e ambit.Event) bool {
+		return !e.Time.Before(q.Since) && (q.Until.IsZero() || e.Time.Before(q.Until)) && m.matches(&e)
+	}, nil
 }

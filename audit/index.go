@@ -56,7 +56,7 @@ func newIndexer(l *Log, keys *indexKeys) *indexer {
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	h := keys.hasher()
-	for _, flag := range []byte{hasUnread, hasMore, hasErased} {
+	for _, flag := range []byte{hasUnread, hasMore, hasErased, hasUnseen} {
 		x.marks[flag] = h.term(termMark, strconv.Itoa(int(flag)))
 	}
 	return x

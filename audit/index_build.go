@@ -23,9 +23,6 @@ const (
 	maxParents = 512
 )
 
-// errEnough ends a walk that has what it needs.
-var errEnough = errors.New("enough")
-
 // postings collects what one segment has: pairs of a term and a position.
 type postings struct {
 	ids   map[uint64]uint32 // of each term, in the order in which they came
@@ -100,25 +97,31 @@ type builder struct {
 }
 
 // own are the terms of a row by itself.
-func (b *builder) own(r *row) (d indexed, flags byte, more bool) {
+func (b *builder) own(r *row) (d indexed, flags byte) {
 	d.of = r.parent()
 	if r.sealed == nil {
 		d.terms, d.whole = b.h.columns(b.arena[len(b.arena):], r), true
-		return d, hasErased, false
+		return d, hasErased
 	}
 	e, err := r.event(b.x.l.keys)
 	if err != nil {
 		d.terms = b.h.columns(b.arena[len(b.arena):], r)
-		return d, 0, false
+		return d, 0
 	}
 	d.terms, d.whole = b.h.event(b.arena[len(b.arena):], &e)
-	return d, 0, e.More > 0
+	if e.More > 0 {
+		flags = hasMore
+	}
+	if e.Unseen {
+		flags |= hasUnseen
+	}
+	return d, flags
 }
 
 // add indexes the next event.
 func (b *builder) add(ctx context.Context, r *row) error {
 	at := uint32(r.seq - b.first)
-	d, flags, more := b.own(r)
+	d, flags := b.own(r)
 	b.arena = slices.Grow(b.arena, len(d.terms))
 	b.arena = append(b.arena, d.terms...)
 	d.terms = b.arena[len(b.arena)-len(d.terms):]
@@ -127,11 +130,10 @@ func (b *builder) add(ctx context.Context, r *row) error {
 	for _, t := range d.terms {
 		b.post.add(t, at)
 	}
-	if flags&hasErased != 0 {
-		b.mark(hasErased, at)
-	}
-	if more {
-		b.mark(hasMore, at)
+	for _, f := range []byte{hasErased, hasMore, hasUnseen} {
+		if flags&f != 0 {
+			b.mark(f, at)
+		}
 	}
 	whole, of := d.whole, d.of
 	for range maxChain - 1 {
@@ -185,7 +187,7 @@ func (b *builder) parent(ctx context.Context, seq uint64) (indexed, error) {
 		return d, err
 	}
 	if len(rows) == 1 {
-		d, _, _ = b.own(&rows[0])
+		d, _ = b.own(&rows[0])
 		d.terms = slices.Clone(d.terms)
 	}
 	if len(b.parents) >= maxParents {

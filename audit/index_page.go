@@ -166,6 +166,7 @@ const (
 	hasUnread = 1 << iota // events of which not every term is in the index
 	hasMore               // events that do not name all their subjects
 	hasErased             // events without a body
+	hasUnseen             // events of which a part was not looked through for subjects
 )
 
 // directory says what a segment has and where in it.

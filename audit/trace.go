@@ -32,6 +32,8 @@ type Trail struct {
 	// have touched whom was asked about.
 	More   uint64 `json:"more"`
 	Erased uint64 `json:"erased"`
+	// Unseen is how many have a part that was not looked through for subjects.
+	Unseen uint64 `json:"unseen"`
 }
 
 // maxMembers bounds the events that are shown with one that they belong to.
@@ -93,6 +95,7 @@ func (l *Log) join(ctx context.Context, q *Query, counts bool) (Trail, error) {
 	err = l.eachPart(ctx, m, from, to, q.Newest, func(p part) error {
 		j.trail.More += p.more
 		j.trail.Erased += p.erased
+		j.trail.Unseen += p.unseen
 		if p.indexed && j.trail.Cut {
 			return nil
 		}
@@ -122,6 +125,9 @@ func (j *joining) batch(ctx context.Context, rows []row, count bool) error {
 		}
 		if count && e.read && e.shown.More > 0 {
 			j.trail.More++
+		}
+		if count && e.read && e.shown.Unseen {
+			j.trail.Unseen++
 		}
 		if j.trail.Cut {
 			continue
