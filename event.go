@@ -219,7 +219,7 @@ func Catalogue() []KindSpec {
 		{KindLogin, "control", "Somebody was let in, or was not: the principal says who, the detail where.", "reason detail", false},
 		{KindAuditRead, "control", "A person looked into an agent's log, proved something from it or took a copy.", "resource detail", false},
 		{KindAuditVerify, "control", "A log was verified; the decision is allow if it is whole.", "detail", false},
-		{KindAuditWitness, "control", "The control plane refused to cosign a head.", "reason detail", false},
+		{KindAuditWitness, "control", "The control plane, or an outside witness, refused to cosign a head; the decision is allow where a person has seen that.", "reason detail", false},
 		{KindAuditErase, "agent", "Bodies of events were erased.", "erasure", false},
 		{KindAuditHold, "agent", "A person forbade or allowed again that anything is erased.", "detail", false},
 		{KindAuditSink, "control", "A sink fell behind, or caught up.", "resource detail", false},

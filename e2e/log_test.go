@@ -81,6 +81,11 @@ func TestL1TheLogCannotBeChangedInSilence(t *testing.T) {
 	h.t = t
 	writeAll(t, state, whole)
 	h.serve()
+	// The witness refused the older copy, and does so until a person has seen that.
+	if said := h.refused("audit", "verify", "a", "--head", head); !strings.Contains(said, "refused by the witness") {
+		t.Errorf("before anybody has seen it: %s", said)
+	}
+	h.run("alerts", "--control", "--ack", fmt.Sprint(h.awaitRefusal("a")))
 	if out := h.run("audit", "verify", "a", "--head", head); !strings.Contains(out, "is whole") {
 		t.Errorf("the log put back: %s", out)
 	}

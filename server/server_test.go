@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"ambit"
 	"ambit/agent"
 	"ambit/api"
+	"ambit/audit"
 	"ambit/client"
 	"ambit/control"
 )
@@ -116,6 +118,11 @@ type fixture struct {
 // serve runs a server in a home of its own.
 func serve(t *testing.T, listen string) *fixture {
 	t.Helper()
+	return serveWith(t, listen, func(*Config) {})
+}
+
+func serveWith(t *testing.T, listen string, configure func(*Config)) *fixture {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "ambit") // short: a socket's path
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +142,9 @@ func serve(t *testing.T, listen string) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{Store: store, Runner: f, Workers: f, Version: "v0", ControlLog: controlLog, Log: slog.New(slog.DiscardHandler)})
+	c := Config{Store: store, Runner: f, Workers: f, Version: "v0", ControlLog: controlLog, Log: slog.New(slog.DiscardHandler)}
+	configure(&c)
+	s, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,24 +155,34 @@ func serve(t *testing.T, listen string) *fixture {
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, l) }()
-	c, err := client.New(client.Config{Socket: SocketPath(home.Dir)})
+	cl, err := client.New(client.Config{Socket: SocketPath(home.Dir)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	end := sync.OnceFunc(func() {
-		c.Close()
+		cl.Close()
 		stop()
 		if err := <-ended; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
-		if err := controlLog.Close(context.Background()); err != nil {
+		if err := controlLog.Close(context.Background()); err != nil && !errors.Is(err, audit.ErrClosed) { // a test may have closed it
 			t.Errorf("closing the log of the control plane: %v", err)
 		}
 		_ = store.Close()
 		_ = home.Close()
 	})
 	t.Cleanup(end)
-	return &fixture{fleet: f, home: home.Dir, client: c, server: s, listeners: l, end: end}
+	return &fixture{fleet: f, home: home.Dir, client: cl, server: s, listeners: l, end: end}
+}
+
+func reopenStore(t *testing.T, home string) *agent.Store {
+	t.Helper()
+	store, err := agent.Open(t.Context(), agent.Config{Home: home})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	return store
 }
 
 func worker(t *testing.T, f *fleet) {
