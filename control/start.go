@@ -26,6 +26,10 @@ type Start struct {
 	Create  bool          `json:"create"`  // there is no log yet; else a missing one is an error
 	Version string        `json:"version"` // of the binary
 
+	// Delivered is how many events of the log every sink has that may block the
+	// agent; nil if there is no such sink.
+	Delivered *uint64 `json:"delivered,omitempty"`
+
 	// Never is dialled for no rule, whatever it says: where the control plane
 	// itself listens.
 	Never []netip.AddrPort `json:"never,omitempty"`

@@ -75,6 +75,13 @@ func (s *Server) routes() http.Handler {
 	handle(a, "audit-verify", "POST "+one+"/audit/verify", "Prove its log, also against checkpoints kept elsewhere", s.auditVerify, bodyLimit(headsBody))
 	handle(a, "control-audit-head", "GET /v1/control/audit/head", "The checkpoint of the control plane's own log", s.controlHead)
 	handle(a, "control-audit-verify", "POST /v1/control/audit/verify", "Prove the control plane's own log, also against checkpoints kept elsewhere", s.controlVerify, bodyLimit(headsBody))
+	handle(a, "audit-search", "POST /v1/audit/search", "Find calls and other events in the logs of agents", s.auditSearch)
+	handle(a, "audit-trace", "POST /v1/audit/trace", "Everything that touched somebody's data", s.auditTrace)
+	handle(a, "audit-prove", "GET "+one+"/audit/events/{seq}/proof", "Prove that an event is in its log", s.auditProve)
+	handle(a, "audit-export", "POST "+one+"/audit/export", "A signed bundle of its log, to be checked elsewhere", s.auditExport, media("application/x-tar"))
+	handle(a, "audit-erase", "POST "+one+"/audit/erase", "Erase everything in its log that touches somebody", s.auditErase)
+	handle(a, "audit-held", "GET "+one+"/audit/hold", "The legal hold on its log", s.auditHeld)
+	handle(a, "audit-hold", "PUT "+one+"/audit/hold", "Set a legal hold on its log, or lift it", s.auditHold)
 	ownProblemSchema(a.OpenAPI())
 	return misses(mux)
 }

@@ -44,21 +44,22 @@ import (
 
 // Worker is a running worker.
 type Worker struct {
-	config  control.Start
-	layout  control.Layout
-	log     *slog.Logger
-	db      *sqldb.DB
-	audit   *audit.Log
-	alerts  *alert.Book
-	rules   *alert.Rules
-	events  *alert.Watched // audit, with the rules behind it
-	gate    *gate.Gate
-	proxy   *egress.Proxy
-	ca      *egress.CA
-	vault   *vault.Vault
-	output  *output
-	started time.Time
-	stop    context.CancelFunc
+	config   control.Start
+	layout   control.Layout
+	log      *slog.Logger
+	db       *sqldb.DB
+	audit    *audit.Log
+	alerts   *alert.Book
+	rules    *alert.Rules
+	events   *alert.Watched // audit, with the rules behind it
+	delivery delivery       // the log for the gate
+	gate     *gate.Gate
+	proxy    *egress.Proxy
+	ca       *egress.CA
+	vault    *vault.Vault
+	output   *output
+	started  time.Time
+	stop     context.CancelFunc
 
 	applying  sync.Mutex                 // held while a manifest takes effect
 	policy    atomic.Pointer[policy.Set] // never nil once Run listens
@@ -129,7 +130,9 @@ func (w *Worker) open(ctx context.Context) (_ listeners, err error) {
 	if err != nil {
 		return ls, err
 	}
-	w.gate = gate.New(gate.Config{Agent: w.config.Agent, Policy: c.policy, Log: w.events, Alerts: w.rules})
+	w.delivery.Log, w.delivery.size = w.events, w.audit.Size
+	w.delivery.set(w.config.Delivered)
+	w.gate = gate.New(gate.Config{Agent: w.config.Agent, Policy: c.policy, Log: &w.delivery, Alerts: w.rules})
 	w.proxy, err = egress.New(egress.Config{
 		Gate: w.gate, Endpoints: func() egress.Endpoints { return w.policy.Load() }, Subjects: w.subjects.Load,
 		CA: w.ca, Resolver: &net.Resolver{PreferGo: true}, Roots: roots, Never: w.config.Never, Vault: w.vault, Log: w.log,
@@ -180,6 +183,7 @@ func (w *Worker) serve(ctx context.Context, ls listeners) error {
 	defer cancel()
 	context.AfterFunc(ctx, func() { closeAll(ls.gate, ls.control) })
 	wg.Go(func() { w.serveGate(ctx, ls.gate) })
+	wg.Go(func() { w.retain(ctx) })
 	err := w.serveControl(ctx, ls.control)
 	if ctx.Err() != nil {
 		return nil

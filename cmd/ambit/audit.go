@@ -19,10 +19,10 @@ const maxHead = 64 << 10
 func (a *app) auditCommand() *cobra.Command {
 	c := group(&cobra.Command{
 		Use:     "audit",
-		Short:   "Prove that an agent's log, or the control plane's, is whole",
-		Example: "ambit audit head support > support.head\nambit audit verify support --head support.head\nambit audit verify --control",
+		Short:   "Find out what agents did, and prove it",
+		Example: "ambit audit trace --subject alice@example.com\nambit audit search support --host api.stripe.com --since 7d\nambit audit verify support",
 	})
-	c.AddCommand(a.headCommand(), a.verifyCommand())
+	c.AddCommand(a.searchCommand(), a.traceCommand(), a.headCommand(), a.verifyCommand(), a.keyCommand(), a.proveCommand(), a.exportCommand(), a.eraseCommand(), a.holdCommand())
 	return c
 }
 
