@@ -12,7 +12,9 @@
 //
 // Anybody who kept a [Head] can tell whether the log still holds the history
 // that the head stands for: [Verify] recomputes every hash from the rows. The
-// formats are in docs/design/log.md and do not change.
+// formats are in docs/audit-format.md and do not change. [Log.Erase] takes the
+// bodies of events away and leaves the hashes; [Log.Export] writes what others
+// can check with [VerifyBundle], or with a program of their own.
 //
 // Crash points, in the order of things:
 //   - before a frame is durable: nothing of the batch is there, or all of it,

@@ -34,7 +34,7 @@ func mth(d [][]byte) [32]byte {
 	}
 }
 
-// naiveLeaves reads the leaves as docs/design/log.md describes them, without
+// naiveLeaves reads the leaves as docs/audit-format.md describes them, without
 // the package's help.
 func naiveLeaves(h *home, origin string) (leaves [][]byte) {
 	db := h.db()
@@ -176,7 +176,7 @@ func FuzzParseLeaf(f *testing.F) {
 	})
 }
 
-// The vector of docs/design/log.md: it must never change.
+// A vector of earlier releases: it must never change.
 func TestLeafVector(t *testing.T) {
 	m := hmac.New(sha256.New, make([]byte, 32))
 	m.Write([]byte(`{"seq":7}`))

@@ -89,13 +89,18 @@ func trimNewline(s string) string {
 func (a *app) verifyCommand() *cobra.Command {
 	var files []string
 	var control bool
+	var bundle bundleFlags
 	c := &cobra.Command{
-		Use:     "verify {AGENT | --control}",
-		Short:   "Check a log from its first event to its last",
-		Long:    "Check an agent's log, or the control plane's own, from its first event to its last: every hash is computed again, and the result is held against the log's own signed checkpoint, the one that the control plane kept, and those given with --head. The exit code is 1 if anything is wrong.",
-		Example: "ambit audit verify support\nambit audit verify support --head support.head\nambit audit verify --control",
+		Use:   "verify {AGENT | --control | --bundle FILE --key KEY}",
+		Short: "Check a log from its first event to its last",
+		Long: "Check an agent's log, or the control plane's own, from its first event to its last: every hash is computed again, and the result is held against the log's own signed checkpoint, the one that the control plane kept, and those given with --head. Bodies that are gone must have been erased by an event of the log. The exit code is 1 if anything is wrong.\n\n" +
+			"With --bundle a file is checked that was exported from a log, with the log's public key alone: no control plane and no network.",
+		Example: "ambit audit verify support\nambit audit verify support --head support.head\nambit audit verify --control\nambit audit verify --bundle support.tar --key support.vkey",
 		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := bundle.check(args); err != nil {
+				return err
+			}
 			heads := make([][]byte, len(files))
 			for i, f := range files {
 				b, err := os.ReadFile(f)
@@ -106,6 +111,9 @@ func (a *app) verifyCommand() *cobra.Command {
 					return fmt.Errorf("reading a head: %s is too large to be one", f)
 				}
 				heads[i] = b
+			}
+			if bundle.file != "" {
+				return a.verifyBundle(bundle, heads)
 			}
 			return a.withLog(args, control, func(c *client.Client, id ambit.AgentID) error {
 				done := a.progress(cmd.Context(), "verifying the log of "+logOf(id))
@@ -124,6 +132,9 @@ func (a *app) verifyCommand() *cobra.Command {
 	}
 	c.Flags().BoolVar(&control, "control", false, controlHelp)
 	c.Flags().StringArrayVar(&files, "head", nil, "file with a checkpoint that was kept elsewhere; may be given again")
+	c.Flags().StringVar(&bundle.file, "bundle", "", "file that was exported from a log, to be checked instead of an agent's log")
+	c.Flags().StringVar(&bundle.key, "key", "", "public key of the bundle's log, or a file with it")
+	c.Flags().StringArrayVar(&bundle.witnesses, "witness", nil, "public key, or a file with it, of a witness that must have signed the bundle's checkpoint; may be given again")
 	return c
 }
 
@@ -139,15 +150,9 @@ func (a *app) printVerified(id ambit.AgentID, v api.Verified) error {
 	}
 	r := v.Report
 	if v.OK {
-		return a.print("The log of %s is whole: %d events, %d of them erased by retention, root %s; heads kept elsewhere that it agrees with: %d.", logOf(id), r.Events, r.Erased, r.Root, r.Heads)
+		return a.print("The log of %s is whole: %d events, root %s; heads kept elsewhere that it agrees with: %d; bodies erased: %d.%s", logOf(id), r.Events, r.Root, r.Heads, r.Erased, erasureLines(r))
 	}
-	text := fmt.Sprintf("the log of %s is NOT what was written", logOf(id))
-	for _, p := range r.Problems {
-		text += fmt.Sprintf("\n  event %d: %s: %s", p.Seq, p.Kind, p.Text)
-	}
-	if r.More > 0 {
-		text += fmt.Sprintf("\n  and %d more", r.More)
-	}
+	text := fmt.Sprintf("the log of %s is NOT what was written", logOf(id)) + problemLines(r)
 	if v.Witness != "" {
 		text += "\n  the control plane: " + v.Witness
 	}

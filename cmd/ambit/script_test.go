@@ -42,6 +42,6 @@ func TestScripts(t *testing.T) {
 			e.Setenv("AMBIT_TOKEN", "")
 			return nil
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"waitfor": waitFor, "exits": exits},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"waitfor": waitFor, "exits": exits, "bundle": makeBundle},
 	})
 }
