@@ -142,6 +142,10 @@ func (r *row) read(body []byte) (ambit.Event, error) {
 // decodeBody reads the JSON of a body. Fields that this version does not know
 // are ignored: a later one may add some.
 func decodeBody(body []byte) (e ambit.Event, err error) {
+	if readBody(string(body), &e) {
+		return e, nil
+	}
+	e = ambit.Event{}
 	if err := json.Unmarshal(body, &e); err != nil {
 		return ambit.Event{}, fmt.Errorf("reading its body: %w", err)
 	}
