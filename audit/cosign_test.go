@@ -22,6 +22,40 @@ func cosigner(t *testing.T, name string, seed byte, at time.Time) *audit.Cosigne
 	return c
 }
 
+// Vectors: what two others made of the specification. The specification itself
+// has one without its key.
+func TestCosignatureVectors(t *testing.T) {
+	const text = "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n"
+	// filippo.io/torchwood v0.6.1, NewCosignatureSigner with a seed of 32 bytes 7.
+	const key = "witness.example/w1+aa4a09d1+BOpKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs"
+	const line = "— witness.example/w1 qkoJ0QAAAABrCQkINPN1ELvrXQZEYhloTTZnLBxyrOkYLsT+3kBT09YK3AhaNOYz/wtxp95d+46aA6AeFadVcpC5Bhts5rNGDk3nBA==\n"
+	at := time.Unix(0x6b090908, 0)
+	c := cosigner(t, "witness.example/w1", 7, at)
+	if c.VerifierKey() != key {
+		t.Errorf("the key is %s, want %s", c.VerifierKey(), key)
+	}
+	if got, err := note.Sign(&note.Note{Text: text}, c); err != nil || string(got) != text+"\n"+line {
+		t.Errorf("signed: %v\n%s", err, got)
+	}
+	// litewitness of the same, as an outside witness of a log of ours.
+	for _, v := range []struct{ key, note string }{{key, text + "\n" + line}, {
+		"witness.example/lw+c13a0745+BDERB7kmYtypQaj2VedXI+fDYx23ppAB2Oh8Hwyd73J+",
+		"ambit/agent/support/40d88ae4\n1311\noTBzEHpl7Tb7/tcYTm+/vWI2fWMwvCAjCo9ZzzMupgc=\n\n— witness.example/lw wToHRQAAAABrCQlKi/wzOI+OHQrusX8uzNmDlaiNAVU2L2VqFtMJCc8XAzJNyHeHqvDgSsydnSQAqsWhyvdrHAZGFpk1jtLyZiJKDg==\n",
+	}} {
+		if got, err := audit.Cosigned([]byte(v.note), v.key); err != nil || got.IsZero() {
+			t.Errorf("%s: %v, %v", v.key, got, err)
+		}
+	}
+	for _, bad := range []string{
+		"", "x", "x+y", key + "=", strings.ToUpper(key), strings.Replace(key, "aa4a", "aa4b", 1), strings.Replace(key, "witness.example", "witness example", 1), strings.TrimPrefix(key, "witness.example/w1"),
+		"example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k", // of signed-note: type 1
+	} {
+		if _, err := audit.NewCosignatureVerifier(bad); err == nil {
+			t.Errorf("the key %q is accepted", bad)
+		}
+	}
+}
+
 func TestCosign(t *testing.T) {
 	h := newHome(t)
 	l, closeLog := h.open()

@@ -301,7 +301,7 @@ func (o *outside) refused(status int, answer []byte) error {
 	case http.StatusNotFound:
 		return &outsideError{status, "it does not know this log (404): give its operator the log's verifier key, which `ambit audit head --json` shows", false}
 	case http.StatusForbidden:
-		return &outsideError{status, "it has another key for this log (403): give its operator the log's verifier key, which `ambit audit head --json` shows", false}
+		return &outsideError{status, "it does not know this log, or has another key for it (403): give its operator the log's verifier key, which `ambit audit head --json` shows", false}
 	case http.StatusUnprocessableEntity:
 		return &outsideError{status, "it refuses the proof (422): what it has cosigned is not the beginning of this log", true}
 	}

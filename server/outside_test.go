@@ -121,19 +121,22 @@ func TestOutsideWitnessRefuses(t *testing.T) {
 		says     string
 	}{
 		"does not know the log":  {nil, true, ambit.Medium, "does not know this log (404)"},
-		"knows another key":      {say(403, "text/plain", "no"), false, ambit.Medium, "another key for this log (403)"},
+		"knows another key":      {say(403, "text/plain", "no"), false, ambit.Medium, "another key for it (403)"},
 		"refuses the proof":      {say(422, "text/plain", "no"), false, ambit.Critical, "refuses the proof (422)"},
 		"has seen more":          {say(409, "text/x.tlog.size", "1000\n"), false, ambit.Critical, "has cosigned 1000 events"},
 		"conflicts for ever":     {say(409, "text/x.tlog.size", "5\n"), false, ambit.Medium, "answered 409"},
 		"a conflict in words":    {say(409, "text/plain", "5\n"), false, ambit.Medium, "answered 409"},
 		"a conflict of nonsense": {say(409, "text/x.tlog.size", "05\n"), false, ambit.Medium, "answered 409"},
 		"fails":                  {say(500, "text/plain", "oops"), false, ambit.Medium, `answered 500: "oops"`},
-		"redirects":              {func(w http.ResponseWriter, r *http.Request) bool { http.Redirect(w, r, "/elsewhere", 307); return true }, false, ambit.Medium, "answered 307"},
-		"no lines":               {say(200, "text/plain", "fine\n"), false, ambit.Medium, "not signature lines"},
-		"nothing":                {say(200, "text/plain", ""), false, ambit.Medium, "not signature lines"},
-		"a forged line":          {say(200, "text/plain", "— witness.example/w1 "+strings.Repeat("A", 100)+"\n"), false, ambit.Medium, "no cosignature of its own"},
-		"another note":           {say(200, "text/plain", "— x AAAAAAAA\n\nambit/agent/support/0\n5\nx\n\n— x AAAAAAAA\n"), false, ambit.Medium, "not signature lines"},
-		"a long answer":          {say(200, "text/plain", "— x "+strings.Repeat("A", 1<<20)+"\n"), false, ambit.Medium, "more than 16384 bytes"},
+		"redirects": {func(w http.ResponseWriter, r *http.Request) bool {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+			return true
+		}, false, ambit.Medium, "answered 307"},
+		"no lines":      {say(200, "text/plain", "fine\n"), false, ambit.Medium, "not signature lines"},
+		"nothing":       {say(200, "text/plain", ""), false, ambit.Medium, "not signature lines"},
+		"a forged line": {say(200, "text/plain", "— witness.example/w1 "+strings.Repeat("A", 100)+"\n"), false, ambit.Medium, "no cosignature of its own"},
+		"another note":  {say(200, "text/plain", "— x AAAAAAAA\n\nambit/agent/support/0\n5\nx\n\n— x AAAAAAAA\n"), false, ambit.Medium, "not signature lines"},
+		"a long answer": {say(200, "text/plain", "— x "+strings.Repeat("A", 1<<20)+"\n"), false, ambit.Medium, "more than 16384 bytes"},
 		"another's cosignature": {func(w http.ResponseWriter, r *http.Request) bool {
 			other.ServeHTTP(w, r)
 			return true

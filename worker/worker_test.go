@@ -318,3 +318,30 @@ func TestExamplesCompile(t *testing.T) {
 		t.Error("an empty manifest was compiled")
 	}
 }
+
+// A worker proves that its log grew, also to a head that it signed before, and
+// says with its head that it is shorter than what it is asked about.
+func TestConsistency(t *testing.T) {
+	w := newWorker(t, oneRule)
+	old, err := w.audit.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		w.audit.Record(ambit.Event{Kind: ambit.KindWorkerStart})
+	}
+	c, err := w.consistency(t.Context(), control.ConsistencyQuery{Old: old.Size})
+	if err != nil || c.Check(old) != nil || c.Head.Size != old.Size+2 {
+		t.Fatalf("grown: %+v, %v", c, err)
+	}
+	w.audit.Record(ambit.Event{Kind: ambit.KindWorkerStart})
+	if again, err := w.consistency(t.Context(), control.ConsistencyQuery{Old: 1, To: c.Head.Note}); err != nil || again.Head.Root != c.Head.Root {
+		t.Errorf("to an earlier head: %+v, %v", again, err)
+	}
+	if c, err := w.consistency(t.Context(), control.ConsistencyQuery{Old: 99}); err != nil || c.Head.Size != old.Size+3 || len(c.Hashes) != 0 {
+		t.Errorf("shorter: %+v, %v", c, err)
+	}
+	if _, err := w.consistency(t.Context(), control.ConsistencyQuery{Old: 1, To: []byte("x")}); err == nil {
+		t.Error("to what is no head: proved")
+	}
+}
