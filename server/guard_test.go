@@ -179,8 +179,8 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if n != 27 {
-		t.Errorf("%d operations, want 27", n)
+	if n != 31 {
+		t.Errorf("%d operations, want 31", n)
 	}
 	if resolve(doc, "#/components/schemas/Deploy/additionalProperties") != false {
 		t.Error("the schema of a deploy is not strict")

@@ -60,6 +60,8 @@ func (s *Server) routes() http.Handler {
 	handle(a, "ack-alert", "POST "+one+"/alerts/{id}/ack", "Mark an alert as seen", s.ackAlert)
 	handle(a, "mute-alert", "POST "+one+"/alerts/{id}/mute", "Silence an alert for a while: it is counted, and nobody is told", s.muteAlert)
 	handle(a, "unmute-alert", "DELETE "+one+"/alerts/{id}/mute", "Let a muted alert speak again", s.unmuteAlert)
+	handle(a, "destinations", "GET /v1/notify", "Who is notified of alerts, and how that goes", s.destinations)
+	handle(a, "test-destination", "POST /v1/notify/{name}/test", "Send a test message to one of them", s.testDestination)
 	handle(a, "keys", "GET /v1/keys", "How the root key and the agents' keys are", s.keys)
 	handle(a, "change-root", "POST /v1/keys/root", "Put a new root key in force, protected in the same way or in another", s.changeRoot)
 	handle(a, "rotate-key", "POST "+one+"/keys/rotate", "Seal every credential of an agent with a new key", s.rotateKey)

@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"ambit/agent"
+	"ambit/alert/notify"
 )
 
 // Limits of the API.
@@ -52,7 +53,11 @@ type Config struct {
 	// Connectors is the folder of the operator's connector files; see
 	// ConnectorsDir. It need not exist; "" is none.
 	Connectors string
-	Log        *slog.Logger // slog.Default() when nil
+	// Notify are those who are told of alerts, and NotifyState is the file in which
+	// is kept what they were told; it is needed if there are any.
+	Notify      []notify.Config
+	NotifyState string
+	Log         *slog.Logger // slog.Default() when nil
 }
 
 // Server is the control plane's API.
@@ -61,6 +66,8 @@ type Server struct {
 	log   *slog.Logger
 	turns turns
 	api   http.Handler // behind the guards
+
+	notifier *notify.Notifier // nil if nobody is told
 
 	work     context.Context // of changes: ends when the grace is over
 	stopWork context.CancelFunc
@@ -76,6 +83,9 @@ func New(cfg Config) (*Server, error) {
 		cfg.Log = slog.Default()
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, turns: newTurns(turnWait)}
+	if err := s.openNotifier(); err != nil {
+		return nil, err
+	}
 	s.work, s.stopWork = context.WithCancel(context.Background())
 	s.api = s.routes()
 	return s, nil
@@ -85,6 +95,7 @@ func New(cfg Config) (*Server, error) {
 // end, for a while, and returns nil. It is called once, and closes l.
 func (s *Server) Serve(ctx context.Context, l *Listeners) error {
 	defer s.stopWork()
+	defer s.startNotifier()()
 	requests, stopRequests := context.WithCancel(context.Background())
 	defer stopRequests()
 	servers := []*http.Server{s.http(requests, guardSocket(s.api))}

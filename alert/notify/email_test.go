@@ -162,7 +162,7 @@ func newMailServer(t *testing.T, mode string) *mailServer {
 	}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(l) }()
-	t.Cleanup(func() { _ = s.Close(); <-done })
+	t.Cleanup(func() { _, _ = s.Close(), l.Close(); <-done }) // Close alone misses a Serve that has not begun
 	return s
 }
 
@@ -406,4 +406,3 @@ func TestBackoff(t *testing.T) {
 		}
 	}
 }
-

@@ -298,7 +298,10 @@ func TestNewDestinationAndNewBook(t *testing.T) {
 	r := newReceiver(t, newSecret())
 	old := bookOf(t, "support")
 	old.Raise(ambit.High, "old k", "t", 1)
-	await(t, "the book to write", func() bool { n, err := old.News(t.Context(), alert.NewsQuery{}); return err == nil && len(n.Items) == 1 })
+	await(t, "the book to write", func() bool {
+		n, err := old.News(t.Context(), alert.NewsQuery{})
+		return err == nil && len(n.Items) == 1
+	})
 	time.Sleep(10 * time.Millisecond)
 	b := books{"support": old}
 	state := filepath.Join(t.TempDir(), "notify.json")
@@ -340,7 +343,9 @@ func TestHostileWorker(t *testing.T) {
 	position := uint64(0)
 	b := books{
 		"honest": honest,
-		"huge":   liar(func(alert.NewsQuery) (alert.News, error) { return alert.News{Book: "b", Items: make([]alert.NewsAlert, 100_000)}, nil }),
+		"huge": liar(func(alert.NewsQuery) (alert.News, error) {
+			return alert.News{Book: "b", Items: make([]alert.NewsAlert, 100_000)}, nil
+		}),
 		"noid":   liar(func(alert.NewsQuery) (alert.News, error) { return alert.News{}, nil }),
 		"longid": liar(func(alert.NewsQuery) (alert.News, error) { return alert.News{Book: hostile}, nil }),
 		"more":   liar(func(alert.NewsQuery) (alert.News, error) { return alert.News{Book: "b", More: true}, nil }),
@@ -448,17 +453,19 @@ func TestValidate(t *testing.T) {
 		t.Fatal(err)
 	}
 	bad := map[string]func(h, m *Config){
-		"name":            func(h, m *Config) { h.Name, m.Name = "A b", "" },
-		"kind":            func(h, m *Config) { h.Kind, m.Kind = "", "pager" },
-		"half a cert":     func(h, m *Config) { h.TLS.Cert, m.TLS.Key = "/c", "/k" },
-		"severity":        func(h, m *Config) { h.Severity, m.Severity = 9, 9 },
-		"mixed":           func(h, m *Config) { h.Address, m.URL = "mail.example.com:25", "https://example.com" },
-		"no TLS":          func(h, m *Config) { h.URL, m.SMTP = "http://example.com", NoTLS },
-		"odd TLS":         func(h, m *Config) { h.URL, m.SMTP = "ftp://example.com", "ssl" },
-		"no address":      func(h, m *Config) { h.URL, m.Address = "https://", "mail.example.com" },
-		"login":           func(h, m *Config) { h.URL, m.User = "https://u:hunter2@example.com", "u" },
-		"file":            func(h, m *Config) { h.SecretFile, m.SecretFile = "", "/s" },
-		"injection":       func(h, m *Config) { h.URL, m.To = "https://example.com/\r\nX: y", []string{"a@example.com\r\nBcc: b@example.com"} },
+		"name":        func(h, m *Config) { h.Name, m.Name = "A b", "" },
+		"kind":        func(h, m *Config) { h.Kind, m.Kind = "", "pager" },
+		"half a cert": func(h, m *Config) { h.TLS.Cert, m.TLS.Key = "/c", "/k" },
+		"severity":    func(h, m *Config) { h.Severity, m.Severity = 9, 9 },
+		"mixed":       func(h, m *Config) { h.Address, m.URL = "mail.example.com:25", "https://example.com" },
+		"no TLS":      func(h, m *Config) { h.URL, m.SMTP = "http://example.com", NoTLS },
+		"odd TLS":     func(h, m *Config) { h.URL, m.SMTP = "ftp://example.com", "ssl" },
+		"no address":  func(h, m *Config) { h.URL, m.Address = "https://", "mail.example.com" },
+		"login":       func(h, m *Config) { h.URL, m.User = "https://u:hunter2@example.com", "u" },
+		"file":        func(h, m *Config) { h.SecretFile, m.SecretFile = "", "/s" },
+		"injection": func(h, m *Config) {
+			h.URL, m.To = "https://example.com/\r\nX: y", []string{"a@example.com\r\nBcc: b@example.com"}
+		},
 		"header":          func(h, m *Config) { h.URL, m.From = "hunter2", "\"x\r\nBcc: y\" <a@example.com>" },
 		"nobody":          func(h, m *Config) { h.URL, m.To = "https://example.com/#f", nil },
 		"quoted":          func(h, m *Config) { h.URL, m.To = "https:example.com", []string{`"a b"@example.com`} },
