@@ -280,7 +280,7 @@ func TestEmailRefused(t *testing.T) {
 		"no way to log in":  {StartTLS, func(_ *Config, s *mailServer) { s.mechs = []string{"CRAM-MD5"} }, "neither AUTH PLAIN nor AUTH LOGIN"},
 		"nobody there":      {StartTLS, func(_ *Config, s *mailServer) { s.refuse["ops@example.com"], s.refuse["sec@example.org"] = true, true }, `nobody \x1b[2J here`},
 		"later":             {StartTLS, func(_ *Config, s *mailServer) { s.down = true }, "451 \"4.0.0 try again later\""},
-		"not there":         {StartTLS, func(c *Config, s *mailServer) { _ = s.Close() }, "calling the mail server"},
+		"not there":         {StartTLS, func(c *Config, _ *mailServer) { c.Address = "127.0.0.1:1" }, "calling the mail server"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newMailServer(t, c.serve)
