@@ -1,5 +1,7 @@
 package api
 
+import "ambit/alert/notify"
+
 // MaxMuteSeconds is the longest that an alert is muted for: a year.
 const MaxMuteSeconds = 366 * 24 * 60 * 60
 
@@ -7,4 +9,9 @@ const MaxMuteSeconds = 366 * 24 * 60 * 60
 type Mute struct {
 	Seconds int64  `json:"seconds" minimum:"60" maximum:"31622400" doc:"for how long"`
 	Why     string `json:"why,omitempty" maxLength:"500" doc:"for people"`
+}
+
+// Destinations are those who are notified of alerts.
+type Destinations struct {
+	Destinations []notify.Status `json:"destinations"`
 }

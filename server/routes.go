@@ -61,6 +61,8 @@ func (s *Server) routes() http.Handler {
 	handle(a, "mute-alert", "POST "+one+"/alerts/{id}/mute", "Silence an alert for a while: it is counted, and nobody is told", s.muteAlert)
 	handle(a, "unmute-alert", "DELETE "+one+"/alerts/{id}/mute", "Let a muted alert speak again", s.unmuteAlert)
 	handle(a, "ack-control-alert", "POST /v1/control/alerts/{id}/ack", "Mark an alert about the control plane or its witness as seen; of a log that is refused: look at it again", s.ackControl)
+	handle(a, "destinations", "GET /v1/notify", "Who is notified of alerts, and how that goes", s.destinations)
+	handle(a, "test-destination", "POST /v1/notify/{name}/test", "Send a test message to one of them", s.testDestination)
 	handle(a, "keys", "GET /v1/keys", "How the root key and the agents' keys are", s.keys)
 	handle(a, "change-root", "POST /v1/keys/root", "Put a new root key in force, protected in the same way or in another", s.changeRoot)
 	handle(a, "rotate-key", "POST "+one+"/keys/rotate", "Seal every credential of an agent with a new key", s.rotateKey)

@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"ambit/agent"
+	"ambit/alert/notify"
 )
 
 // Limits of the API.
@@ -55,6 +56,10 @@ type Config struct {
 	Connectors string
 	Log        *slog.Logger // slog.Default() when nil
 
+	// Notify are those who are told of alerts, and NotifyState is the file in which
+	// is kept what they were told; it is needed if there are any.
+	Notify      []notify.Config
+	NotifyState string
 	// ControlLog is where what happens to the control plane is written. Required;
 	// the caller closes it after the runner.
 	ControlLog *ControlLog
@@ -96,8 +101,9 @@ type Server struct {
 	turns turns
 	api   http.Handler // behind the guards
 
-	witness *witness
-	logins  *logins
+	witness  *witness
+	logins   *logins
+	notifier *notify.Notifier // nil if nobody is told
 
 	work     context.Context // of changes: ends when the grace is over
 	stopWork context.CancelFunc
@@ -119,6 +125,9 @@ func New(cfg Config) (*Server, error) {
 	if s.witness, err = newWitness(&cfg, s.halted); err != nil {
 		return nil, err
 	}
+	if err := s.openNotifier(); err != nil {
+		return nil, err
+	}
 	s.work, s.stopWork = context.WithCancel(context.Background())
 	s.api = s.routes()
 	return s, nil
@@ -128,6 +137,7 @@ func New(cfg Config) (*Server, error) {
 // end, for a while, and returns nil. It is called once, and closes l.
 func (s *Server) Serve(ctx context.Context, l *Listeners) error {
 	defer s.stopWork()
+	defer s.startNotifier()()
 	requests, stopRequests := context.WithCancel(context.Background())
 	defer stopRequests()
 	servers := []*http.Server{s.http(requests, guardSocket(s.logins, s.api))}

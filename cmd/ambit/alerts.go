@@ -64,7 +64,7 @@ func (a *app) alertsCommand() *cobra.Command {
 	c.Flags().BoolVar(&control, "control", false, "only of the control plane and its witness")
 	c.Flags().StringVar(&least, "min", "info", "only of this severity or higher: info, low, medium, high, critical")
 	c.Flags().Int64Var(&ack, "ack", 0, "mark the alert with this number as seen, as the command ack does")
-	c.AddCommand(a.ackCommand(), a.muteCommand(), a.unmuteCommand())
+	c.AddCommand(a.ackCommand(), a.muteCommand(), a.unmuteCommand(), a.destinationsCommand(), a.testNotifyCommand())
 	return c
 }
 
@@ -196,4 +196,59 @@ func seen(f api.Alert) string {
 		return "yes"
 	}
 	return "by " + string(f.AckedBy)
+}
+
+func (a *app) destinationsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "destinations",
+		Short:   "Show who is notified of alerts, and how that goes",
+		Example: "ambit alerts destinations",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withClient(func(c *client.Client) error {
+				found, err := c.Destinations(cmd.Context())
+				switch {
+				case err != nil:
+					return err
+				case a.json:
+					return a.printJSON(found)
+				case len(found.Destinations) == 0:
+					return a.print("Nobody is notified.")
+				}
+				t := table{head: []string{"NAME", "KIND", "FROM", "WAITING", "DELIVERED"}}
+				for _, d := range found.Destinations {
+					delivered := "-"
+					if d.Delivered != nil {
+						delivered = clock(*d.Delivered)
+					}
+					r := row{cells: []string{d.Name, string(d.Kind), d.Severity.String(), strconv.Itoa(d.Waiting), delivered}}
+					if d.Failed != nil {
+						r.color, r.note = lipgloss.Yellow, clock(*d.Failed)+": "+d.Error
+					}
+					t.rows = append(t.rows, r)
+				}
+				return t.write(a.stdout, a.color())
+			})
+		},
+	}
+}
+
+func (a *app) testNotifyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "test-notify NAME",
+		Short:   "Send a test message to one who is notified",
+		Example: "ambit alerts test-notify ops",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withClient(func(c *client.Client) error {
+				if err := c.TestDestination(cmd.Context(), args[0]); err != nil {
+					return err
+				}
+				if a.json {
+					return a.printJSON(map[string]any{"tested": args[0]})
+				}
+				return a.print("%s took the test message", args[0])
+			})
+		},
+	}
 }

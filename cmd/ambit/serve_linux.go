@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -87,6 +88,7 @@ func (a *app) serve(ctx context.Context, listen, passphrase string) (err error) 
 	s, err := server.New(server.Config{
 		Store: store, Runner: agents, Workers: agents, Version: programVersion(), Connectors: server.ConnectorsDir(home.Dir), Log: log,
 		ControlLog: controlLog,
+		NotifyState: filepath.Join(home.Dir, "notify.json"),
 	})
 	if err != nil {
 		return err
