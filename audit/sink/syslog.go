@@ -235,7 +235,7 @@ func (s *syslog) Close() error {
 // message is one event: header, structured data, and the event as JSON of ASCII.
 func (s *syslog) message(log Log, e *ambit.Event) ([]byte, error) {
 	message, err := s.whole(log, e, false)
-	for limit := s.size; err == nil && len(message) > s.size && limit >= 256; limit -= 256 {
+	for limit := s.size; err == nil && len(message) > s.size && limit >= 256; limit -= max(256, len(message)-s.size) {
 		short, _ := format.Shorten(*e, limit)
 		message, err = s.whole(log, &short, true)
 	}

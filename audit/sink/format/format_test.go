@@ -56,7 +56,7 @@ func sameJSON(t *testing.T, e *ambit.Event, line []byte) {
 
 func TestShorten(t *testing.T) {
 	for i, spec := range ambit.Catalogue() {
-		if i%6 != 0 && spec.Kind != ambit.KindAuditErase {
+		if i%20 != 0 && spec.Kind != ambit.KindAuditErase {
 			continue // they differ in nothing that matters here
 		}
 		e := full(spec, ambit.Deny)
