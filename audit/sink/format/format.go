@@ -96,7 +96,7 @@ func Shorten(e ambit.Event, limit int) (ambit.Event, bool) {
 		reason = *e.Reason
 		e.Reason = &reason
 	}
-	for keep := 2048; keep >= 8 && !fits(); keep /= 2 {
+	for keep := max(limit/4, 8); keep >= 8 && (keep == max(limit/4, 8) || !fits()); keep /= 2 {
 		for _, s := range []*string{&e.Detail, &e.URL, &e.Resource, &e.Intent, &e.Tool, &e.Host, &e.Method, &e.Rule, &e.Task, &e.Connection, &reason.Text, &reason.Remedy, &reason.Code} {
 			*s = cut(*s, keep)
 		}

@@ -31,6 +31,7 @@ func (o OCSF) Append(dst []byte, log string, e *ambit.Event) ([]byte, error) {
 	place := placeOf(e)
 	m.out.Device = m.computer(true)
 	place.fill(&m)
+	m.out.SeverityID = int(Severity(e)) + 1
 	m.classify(place)
 	return appendValue(dst, &m.out, false)
 }
@@ -73,7 +74,7 @@ type mapping struct {
 func (m *mapping) base(version string) {
 	e := m.e
 	m.out = ocsfEvent{
-		Time: e.Time.UnixMilli(), SeverityID: 1, StatusID: 1, Message: message(e),
+		Time: e.Time.UnixMilli(), StatusID: 1, Message: message(e),
 		Metadata: ocsfMetadata{
 			Version: OCSFVersion, Product: ocsfProduct{Name: "Ambit", VendorName: "Ambit", Version: version},
 			UID: UID(m.log, e.Seq), Sequence: e.Seq, LogName: m.log, LogProvider: "ambit", EventCode: string(e.Kind), Profiles: []string{"host"},
@@ -139,7 +140,6 @@ func (m *mapping) decided() {
 	out.Metadata.Profiles = append(out.Metadata.Profiles, "security_control")
 	if action == 2 {
 		out.StatusID, out.Status = 2, "Failure"
-		out.SeverityID, out.Severity = 2, "Low"
 	}
 	if m.e.Rule != "" {
 		out.FirewallRule = &ocsfEntity{Name: m.e.Rule}

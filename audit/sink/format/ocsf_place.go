@@ -15,6 +15,20 @@ type place struct {
 	fill         func(*mapping)
 }
 
+// Severity grades any event for a receiver that wants a grade: an alert has its
+// own, a log that is not what it was is critical, a refusal low, all else info.
+func Severity(e *ambit.Event) ambit.Severity {
+	switch {
+	case e.Kind == ambit.KindAlert:
+		return min(e.Severity, ambit.Critical)
+	case e.Kind == ambit.KindAuditWitness, e.Kind == ambit.KindAuditVerify && e.Decision != ambit.Allow:
+		return ambit.Critical
+	case e.Decision != ambit.Allow && e.Kind != ambit.KindApprovalAsk && placeOf(e).decided:
+		return ambit.Low
+	}
+	return ambit.Info
+}
+
 // placeOf is the table of docs/outputs.md. A kind that it does not know, of a
 // newer release, is a Base Event.
 func placeOf(e *ambit.Event) place {
@@ -291,18 +305,11 @@ func (m *mapping) ofLog() {
 func (m *mapping) verified() {
 	m.ofLog()
 	m.judge(m.e.Decision == ambit.Allow)
-	if m.e.Decision != ambit.Allow {
-		m.out.SeverityID = 5 // the log is not what it was
-	}
 }
 
 // finding is of an alert, or of a head that does not fit to what came before.
 func (m *mapping) finding() {
 	e := m.e
-	m.out.SeverityID = min(int(e.Severity), 4) + 1
-	if e.Kind == ambit.KindAuditWitness {
-		m.out.SeverityID = 5
-	}
 	f := &ocsfFindingInfo{UID: m.out.Metadata.UID, Title: m.out.Message, Desc: e.Detail, Types: []string{string(e.Kind)}, CreatedTime: m.out.Time}
 	if e.Of != nil {
 		f.RelatedEvents = append(f.RelatedEvents, ocsfRelated{UID: m.uid(e.Of), Type: "cause"})

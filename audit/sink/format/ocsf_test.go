@@ -89,7 +89,11 @@ func variants(spec ambit.KindSpec) []ambit.Event {
 		control := e
 		control.Agent, control.Principal = "", "uid:1000"
 		all = append(all, e, bare, control)
-		for _, action := range []ambit.Action{ambit.ActionHTTP, ambit.ActionWebSocket, ambit.ActionPassthrough, ambit.ActionConnect, ambit.ActionName, "new"} {
+		actions := []ambit.Action{ambit.ActionHTTP, ambit.ActionWebSocket, ambit.ActionPassthrough, ambit.ActionConnect, ambit.ActionName, "new"}
+		if e.Kind != ambit.KindEgressRequest && e.Kind != ambit.KindEgressOutcome {
+			actions = nil
+		}
+		for _, action := range actions {
 			tried := []string{"GET"}
 			if action == ambit.ActionHTTP {
 				tried = append(methods(), "PURGE", "")
