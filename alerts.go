@@ -77,6 +77,7 @@ func AlertCatalogue() []AlertSpec {
 		{"revoke-not-told", agent, Medium, false, 0, 0, "A connection was revoked, but its service could not be told."},
 		{"forged-forward", agent, High, false, 0, 0, "Something in the computer speaks to the gate in a wrong way."},
 		{"control-refused", agent, Critical, false, 0, 0, "A process of this machine tried to command the worker without its token."},
+		{"retention-failed", agent, High, false, 0, 0, "What is too old could not be erased from the log."},
 		{AlertErased, agent, Info, false, 0, 0, "Bodies of events were erased."},
 		{AlertHeld, agent, Info, false, 0, 0, "A person forbade or allowed again that anything is erased."},
 		{AlertWiped, both, Info, false, 0, 0, "A person asked for everything of an agent to be destroyed."},
@@ -84,6 +85,10 @@ func AlertCatalogue() []AlertSpec {
 		{AlertSignInFailures, control, High, false, 5, 10 * time.Minute, "Sign-ins fail again and again."},
 		{AlertLogBroken, control, Critical, false, 0, 0, "A log was verified and is not whole."},
 		{AlertWitness, control, Critical, false, 0, 0, "The control plane refused to cosign a log's head."},
+		{"witness-disagrees", control, Critical, false, 0, 0, "A witness of others has seen another history of a log."},
+		{"witness-unreachable", control, Medium, false, 0, 0, "A witness of others did not cosign a head."},
+		{"heads-not-written", control, High, false, 0, 0, "Heads could not be written to their folder."},
+		{"heads-disagree", control, Critical, false, 0, 0, "The folder of heads has a newer one than the control plane knows."},
 		{AlertSinkBehind, control, Medium, false, 0, 0, "A sink of events fell behind."},
 	}
 }

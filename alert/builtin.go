@@ -24,7 +24,6 @@ func builtin() []Rule {
 		{Name: ambit.AlertSignInRefused, Kinds: []ambit.Kind{ambit.KindLogin}, When: Condition{Decision: deny}, Per: ByPrincipal},
 		{Name: ambit.AlertSignInFailures, Kinds: []ambit.Kind{ambit.KindLogin}, When: Condition{Decision: deny}},
 		{Name: ambit.AlertLogBroken, Kinds: []ambit.Kind{ambit.KindAuditVerify}, When: Condition{Decision: deny}, Per: ByAgent},
-		{Name: ambit.AlertWitness, Kinds: []ambit.Kind{ambit.KindAuditWitness}, When: Condition{Decision: deny}, Per: ByAgent},
 		{Name: ambit.AlertSinkBehind, Kinds: []ambit.Kind{ambit.KindAuditSink}, When: Condition{Decision: deny}, Per: ByResource},
 	}
 	specs := catalogue()

@@ -61,8 +61,6 @@ func title(c *compiled, e *ambit.Event) string {
 		return fmt.Sprintf("%d sign-ins failed within %v; the last of %s: %s", c.Count, c.Within, cmp.Or(string(e.Principal), "somebody"), why(e))
 	case c.Name == ambit.AlertLogBroken:
 		return fmt.Sprintf("the log of %s is not whole: %s", whose(e), why(e))
-	case c.Name == ambit.AlertWitness:
-		return fmt.Sprintf("a head of the log of %s was not cosigned: %s", whose(e), why(e))
 	case c.Name == ambit.AlertSinkBehind:
 		return fmt.Sprintf("the sink %s fell behind: %s", e.Resource, why(e))
 	}

@@ -39,11 +39,11 @@ type logins struct {
 	admitted  map[string]time.Time
 
 	mu      sync.Mutex // held for moments
-	refused map[string]time.Time
+	refused map[string]refusedAt
 }
 
 func newLogins(l *ControlLog, log *slog.Logger) *logins {
-	return &logins{log: l, slog: log, clock: time.Now, admitted: map[string]time.Time{}, refused: map[string]time.Time{}}
+	return &logins{log: l, slog: log, clock: time.Now, admitted: map[string]time.Time{}, refused: map[string]refusedAt{}}
 }
 
 // admit writes who is let in, durably, if nobody wrote it within the hour. A
@@ -63,34 +63,38 @@ func (l *logins) admit(ctx context.Context, door string, who ambit.Principal) er
 	return err
 }
 
-// refuse writes who was not let in and raises an alert, once within the hour.
+// refuse writes who was not let in, once within the hour, and lets the rules of
+// alerts count every time.
 func (l *logins) refuse(ctx context.Context, door string, who ambit.Principal, code, text string) {
-	if !l.isNews(door + " " + code + " " + string(who)) {
-		return
+	e := ambit.Event{Kind: ambit.KindLogin, Principal: who, Decision: ambit.Deny, Reason: &ambit.Reason{Code: code, Text: text}, Detail: door}
+	seq, news := l.noted(door + " " + code + " " + string(who))
+	if news {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loginPatience)
+		defer cancel()
+		var err error
+		if seq, err = l.log.log.Append(ctx, e); err != nil {
+			l.slog.Error("noting a refused caller", slog.Any("principal", who), slog.String("door", door), slog.Any("error", err))
+		}
+		l.written(door+" "+code+" "+string(who), seq)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loginPatience)
-	defer cancel()
-	seq, err := l.log.log.Append(ctx, ambit.Event{
-		Kind: ambit.KindLogin, Principal: who, Decision: ambit.Deny, Reason: &ambit.Reason{Code: code, Text: text}, Detail: door,
-	})
-	if err != nil {
-		l.slog.Error("noting a refused caller", slog.Any("principal", who), slog.String("door", door), slog.Any("error", err))
-	}
-	severity := ambit.Medium
-	if door == doorSocket {
-		severity = ambit.High // the folder of the socket lets nobody else through
-	}
-	l.log.alerts.Raise(severity, "access-refused "+door+" "+code+" "+string(who), "a caller was refused at the "+door+" ("+string(who)+"): "+text, seq)
+	l.log.rules.See(seq, &e)
 }
 
-// isNews notes a refused caller. Callers beyond maxRefused are one.
-func (l *logins) isNews(key string) bool {
+// refusedAt is when a refused caller was last written, and where.
+type refusedAt struct {
+	time time.Time
+	seq  uint64
+}
+
+// noted notes a refused caller, and returns where the log has it, or that it is
+// to be written. Callers beyond maxRefused are one.
+func (l *logins) noted(key string) (seq uint64, news bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.clock()
 	if len(l.refused) >= maxRefused {
 		for k, at := range l.refused {
-			if now.Sub(at) >= loginEvery {
+			if now.Sub(at.time) >= loginEvery {
 				delete(l.refused, k)
 			}
 		}
@@ -98,11 +102,21 @@ func (l *logins) isNews(key string) bool {
 	if _, known := l.refused[key]; !known && len(l.refused) >= maxRefused {
 		key = "(others)"
 	}
-	if at, ok := l.refused[key]; ok && now.Sub(at) < loginEvery && !now.Before(at) {
-		return false
+	if at, ok := l.refused[key]; ok && now.Sub(at.time) < loginEvery && !now.Before(at.time) {
+		return at.seq, false
 	}
-	l.refused[key] = now
-	return true
+	l.refused[key] = refusedAt{time: now}
+	return 0, true
+}
+
+// written notes where the log has a refused caller.
+func (l *logins) written(key string, seq uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at, ok := l.refused[key]; ok {
+		at.seq = seq
+		l.refused[key] = at
+	}
 }
 
 // enter lets a request through to next as who, or answers it.

@@ -34,6 +34,8 @@ type ControlLog struct {
 	db       *sqldb.DB
 	log      *audit.Log
 	alerts   *alert.Book
+	rules    *alert.Rules
+	events   *alert.Watched // log, with the rules behind it
 	cosigner *audit.Cosigner
 	close    func(context.Context) error // once
 }
@@ -78,6 +80,10 @@ func (c *ControlLog) open(ctx context.Context, path, version string) error {
 	if c.alerts, err = alert.Open(ctx, alert.Config{DB: c.db, Log: c.log, Key: keys.Data}); err != nil {
 		return err
 	}
+	if c.rules, err = alert.NewRules(alert.RulesConfig{Book: c.alerts}); err != nil {
+		return err
+	}
+	c.events = alert.Watch(c.log, c.rules)
 	if _, err := c.log.Append(ctx, ambit.Event{Kind: ambit.KindControlStart, Principal: ambit.PrincipalAmbit, Decision: ambit.Allow, Detail: "version " + version}); err != nil {
 		return err
 	}
@@ -150,7 +156,7 @@ func (s *Server) noted(ctx context.Context, e ambit.Event) (uint64, error) {
 	if e.Principal == "" {
 		e.Principal = principal(ctx)
 	}
-	seq, err := s.cfg.ControlLog.log.Append(ctx, e)
+	seq, err := s.cfg.ControlLog.events.Append(ctx, e)
 	if err != nil {
 		return 0, fmt.Errorf("nothing was done, because it could not be written to the log of the control plane: %w", err)
 	}

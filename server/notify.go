@@ -11,14 +11,16 @@ import (
 	"ambit/api"
 )
 
-// books lists the books of alerts that notifications are made of. A worker that
+// books lists the books of alerts that notifications are made of, that of the
+// control plane first. A worker that
 // does not run is not started for it: its book is read when it runs again.
 func (s *Server) books(ctx context.Context) ([]notify.Source, error) {
 	agents, err := s.cfg.Store.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	all := make([]notify.Source, 0, len(agents))
+	all := make([]notify.Source, 0, len(agents)+1)
+	all = append(all, notify.Source{Name: "control", Book: s.cfg.ControlLog.alerts})
 	for _, a := range agents {
 		source := notify.Source{Name: "agent/" + string(a.ID), Agent: a.ID}
 		if s.cfg.Runner.Status(a.ID).Worker == "running" {

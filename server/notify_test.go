@@ -119,7 +119,11 @@ func alerting(t *testing.T, to ...notify.Config) (*alert.Book, *client.Client, f
 	}
 	f := &fleet{socket: filepath.Join(dir, "w.sock")}
 	book := bookWorker(t, f.socket)
-	s, err := New(Config{Store: store, Runner: awake{f}, Workers: f, Version: "v0", Log: slog.New(slog.DiscardHandler), Notify: to, NotifyState: filepath.Join(home.Dir, "notify.json")})
+	controlLog, err := OpenControlLog(t.Context(), home.Dir, store, "v0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{Store: store, Runner: awake{f}, Workers: f, Version: "v0", ControlLog: controlLog, Log: slog.New(slog.DiscardHandler), Notify: to, NotifyState: filepath.Join(home.Dir, "notify.json")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +141,7 @@ func alerting(t *testing.T, to ...notify.Config) (*alert.Book, *client.Client, f
 	end := sync.OnceFunc(func() {
 		c.Close()
 		stop()
-		if err := errors.Join(<-ended, store.Close(), home.Close()); err != nil {
+		if err := errors.Join(<-ended, controlLog.Close(context.Background()), store.Close(), home.Close()); err != nil {
 			t.Errorf("Serve: %v", err)
 		}
 	})

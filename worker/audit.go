@@ -94,7 +94,10 @@ func (w *Worker) export(rw http.ResponseWriter, r *http.Request) {
 	out := bufio.NewWriterSize(rw, 64<<10)
 	if err := w.audit.Export(r.Context(), out, o); err != nil {
 		w.log.Warn("an export broke off", "error", err)
-		panic(http.ErrAbortHandler) // the reader must not take the part for the whole
+		if c, _, err := http.NewResponseController(rw).Hijack(); err == nil {
+			_ = c.Close() // the reader must not take the part for the whole
+		}
+		return
 	}
 	_ = out.Flush()
 }

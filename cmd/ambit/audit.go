@@ -98,7 +98,7 @@ func (a *app) verifyCommand() *cobra.Command {
 		Example: "ambit audit verify support\nambit audit verify support --head support.head\nambit audit verify --control\nambit audit verify --bundle support.tar --key support.vkey",
 		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := bundle.check(args); err != nil {
+			if err := bundle.check(args, control); err != nil {
 				return err
 			}
 			heads := make([][]byte, len(files))

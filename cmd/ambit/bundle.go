@@ -24,13 +24,11 @@ type bundleFlags struct {
 }
 
 // check says whether the arguments fit together.
-func (b *bundleFlags) check(args []string) error {
+func (b *bundleFlags) check(args []string, control bool) error {
 	switch {
 	case b.file == "" && (b.key != "" || len(b.witnesses) > 0):
 		return usageError{errors.New("--key and --witness belong to --bundle")}
-	case b.file == "" && len(args) != 1:
-		return usageError{errors.New("name the agent, or a file with --bundle: ambit audit verify AGENT")}
-	case b.file != "" && len(args) > 0:
+	case b.file != "" && (len(args) > 0 || control):
 		return usageError{errors.New("a bundle says itself which log it is of: leave the agent out")}
 	case b.file != "" && b.key == "":
 		return usageError{errors.New("say with --key which key the log has; take it from elsewhere than the bundle, which proves nothing of itself")}
