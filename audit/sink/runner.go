@@ -2,7 +2,6 @@ package sink
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -451,6 +450,3 @@ func weight(e *ambit.Event) int {
 	}
 	return n + 60*len(e.Links)
 }
-
-// errClosed is what a receiver that was closed returns.
-var errClosed = errors.New("the sink is closed")

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"net/http"
@@ -70,6 +71,7 @@ func (s *bucket) Deliver(ctx context.Context, b Batch) ([]Rejection, error) {
 	req.Header.Set("Content-Type", "application/gzip")
 	req.Header.Set("User-Agent", "ambit")
 	req.Header.Set("X-Amz-Content-Sha256", payload)
+	req.Header.Set("X-Amz-Checksum-Sha256", base64.StdEncoding.EncodeToString(sum[:])) // a bucket with Object Lock wants one
 	who := aws.Credentials{AccessKeyID: s.id, SecretAccessKey: string(s.secret.Reveal())}
 	if err := s.signer.SignHTTP(ctx, who, req, payload, "s3", s.region, s.now()); err != nil {
 		return nil, s.quiet(err)

@@ -174,7 +174,8 @@ func (s *syslog) write(ctx context.Context, frames []byte) error {
 	if at, ok := ctx.Deadline(); ok {
 		deadline = at
 	}
-	stop := context.AfterFunc(ctx, func() { _ = s.conn.raw.SetDeadline(time.Unix(1, 0)) })
+	raw := s.conn.raw // the function may still run when the connection is no longer ours
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if err := s.conn.SetWriteDeadline(deadline); err != nil {
 		return fmt.Errorf("writing to %s: %w", s.address, err)
@@ -183,7 +184,7 @@ func (s *syslog) write(ctx context.Context, frames []byte) error {
 		return fmt.Errorf("writing to %s: %s", s.address, inert.Text(err.Error()))
 	}
 	for pause := 200 * time.Microsecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		queued, known := unsent(s.conn.raw)
+		queued, known := unsent(raw)
 		select {
 		case <-s.conn.over:
 			return fmt.Errorf("%s closed the connection: %s", s.address, inert.Text(s.conn.err.Error()))

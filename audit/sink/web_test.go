@@ -154,8 +154,10 @@ func TestHostileAnswers(t *testing.T) {
 	const token = "11111111-2222-3333-4444-555555555555"
 	key := "whsec_" + webhookKey
 	answers := map[string]http.HandlerFunc{
-		"500":      func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 500) },
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) },
+		"500": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 500) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		},
 		"garbage": func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte("\x1b[2J\u202e<html>\x00\xff"))
 		},

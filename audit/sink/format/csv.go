@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"ambit"
 	"ambit/internal/inert"
@@ -90,11 +91,9 @@ func appendRow(dst []byte, cells []string) []byte {
 // safeCell makes text of a cell. Spreadsheets also look behind leading blanks.
 func safeCell(s string) string {
 	s = inert.Text(s)
-	for _, first := range strings.TrimLeft(s, " \u00a0\u3000") {
-		if strings.ContainsRune("=+-@|＝＋－＠", first) {
-			return "'" + s
-		}
-		break
+	first, n := utf8.DecodeRuneInString(strings.TrimLeft(s, " \u00a0\u3000"))
+	if n > 0 && strings.ContainsRune("=+-@|＝＋－＠", first) {
+		return "'" + s
 	}
 	return s
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -396,5 +395,5 @@ func whole(v any) (int64, bool) {
 		return 0, false
 	}
 	i, err := n.Int64()
-	return i, err == nil && i >= math.MinInt64
+	return i, err == nil
 }
