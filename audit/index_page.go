@@ -141,24 +141,58 @@ func (e *entry) positions(dst []uint32, width uint32) ([]uint32, error) {
 	return dst, nil
 }
 
-// find appends to dst the positions of a term that a page has.
-func find(dst []uint32, page []byte, term uint64, width uint32) ([]uint32, error) {
+// addTo adds the entry's positions, which must be below width, to a set of that
+// width. scratch is overwritten.
+func (e *entry) addTo(set bitset, width uint32, scratch *[]uint32) error {
+	if !e.bitmap {
+		at, err := e.positions((*scratch)[:0], width)
+		*scratch = at
+		set.add(at)
+		return err
+	}
+	first, k := binary.Uvarint(e.data)
+	if k <= 0 || first >= uint64(width) {
+		return errPage
+	}
+	n := 0
+	for i, octet := range e.data[k:] {
+		if octet == 0 {
+			continue
+		}
+		p := first + uint64(i)*8
+		if p+uint64(bits.Len8(octet)) > uint64(width) {
+			return errPage
+		}
+		set[p/64] |= uint64(octet) << (p % 64)
+		if above := uint64(octet) >> (64 - p%64); above != 0 {
+			set[p/64+1] |= above
+		}
+		n += bits.OnesCount8(octet)
+	}
+	if n != e.n {
+		return errPage
+	}
+	return nil
+}
+
+// find adds to set the positions of a term that a page has.
+func find(set bitset, page []byte, term uint64, width uint32, scratch *[]uint32) error {
 	for len(page) > 0 {
 		e, rest, err := nextEntry(page)
 		if err != nil {
-			return dst, err
+			return err
 		}
 		if e.term > term {
 			break
 		}
 		if e.term == term {
-			if dst, err = e.positions(dst, width); err != nil {
-				return dst, err
+			if err := e.addTo(set, width, scratch); err != nil {
+				return err
 			}
 		}
 		page = rest
 	}
-	return dst, nil
+	return nil
 }
 
 // What a segment's directory says of the segment.

@@ -30,9 +30,10 @@ func TestEntries(t *testing.T) {
 			page = appendEntry(page, term, at)
 		}
 		for term, at := range want {
-			got, err := find(nil, page, term, width)
-			if err != nil || !slices.Equal(got, at) {
-				rt.Fatalf("%x at %v, %v; want %v", term, got, err, at)
+			got, set := newBitset(width), newBitset(width)
+			set.add(at)
+			if err := find(got, page, term, width, new([]uint32)); err != nil || !slices.Equal(got, set) {
+				rt.Fatalf("%x at %v, %v; want %v", term, got.list(0), err, at)
 			}
 		}
 	})
@@ -108,10 +109,7 @@ func FuzzPage(f *testing.F) {
 	f.Add((&directory{flags: 3, terms: []uint64{1, 1, 9}}).bytes(), uint64(1), uint32(64))
 	f.Fuzz(func(t *testing.T, b []byte, term uint64, width uint32) {
 		width = width%maxWidth + 1
-		if at, err := find(nil, b, term, width); err == nil {
-			set := newBitset(width)
-			set.add(at)
-		}
+		_ = find(newBitset(width), b, term, width, new([]uint32))
 		for rest := b; len(rest) > 0; {
 			e, after, err := nextEntry(rest)
 			if err != nil {
@@ -123,6 +121,11 @@ func FuzzPage(f *testing.F) {
 			}
 			if err == nil && (len(at) != e.n || !slices.IsSorted(at) || len(slices.Compact(slices.Clone(at))) != len(at) || at[len(at)-1] >= width) {
 				t.Errorf("positions %v of %d", at, e.n)
+			}
+			got, want := newBitset(width), newBitset(width)
+			gerr := e.addTo(got, width, new([]uint32))
+			if want.add(at); (gerr == nil) != (err == nil) || err == nil && !slices.Equal(got, want) {
+				t.Errorf("%v and %v of one entry; %v, %v", got.list(0), at, gerr, err)
 			}
 			rest = after
 		}

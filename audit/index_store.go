@@ -136,10 +136,7 @@ func (s *segment) lookup(ctx context.Context, q querier, keys *indexKeys, term u
 		return nil
 	}
 	return s.pages(ctx, q, keys, from, to, func(page []byte) error {
-		at, err := find((*scratch)[:0], page, term, s.width())
-		*scratch = at
-		set.add(at)
-		return err
+		return find(set, page, term, s.width(), scratch)
 	})
 }
 
