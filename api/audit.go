@@ -5,6 +5,7 @@ import (
 
 	"ambit"
 	"ambit/audit"
+	"ambit/audit/sink"
 )
 
 // Search asks the logs of agents for events. Conditions are joined with "and";
@@ -89,4 +90,9 @@ type Hold struct {
 	By   ambit.Principal `json:"by,omitempty"`
 	Time time.Time       `json:"time,omitzero"`
 	Why  string          `json:"why,omitempty"`
+}
+
+// Sinks are where events are streamed to, and how that goes.
+type Sinks struct {
+	Sinks []sink.Status `json:"sinks"`
 }

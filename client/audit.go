@@ -66,3 +66,9 @@ func (c *Client) LogKey(ctx context.Context, id ambit.AgentID) (string, error) {
 	h, err := c.Head(ctx, id)
 	return h.Key, err
 }
+
+// Sinks says where events are streamed to, and how that goes.
+func (c *Client) Sinks(ctx context.Context) (out api.Sinks, err error) {
+	err = c.call(ctx, http.MethodGet, "/v1/audit/sinks", nil, &out)
+	return out, err
+}

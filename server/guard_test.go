@@ -179,8 +179,8 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if n != 41 {
-		t.Errorf("%d operations, want 41", n)
+	if n != 42 {
+		t.Errorf("%d operations, want 42", n)
 	}
 	if resolve(doc, "#/components/schemas/Deploy/additionalProperties") != false {
 		t.Error("the schema of a deploy is not strict")

@@ -84,6 +84,7 @@ func (s *Server) routes() http.Handler {
 	handle(a, "audit-erase", "POST "+one+"/audit/erase", "Erase everything in its log that touches somebody", s.auditErase)
 	handle(a, "audit-held", "GET "+one+"/audit/hold", "The legal hold on its log", s.auditHeld)
 	handle(a, "audit-hold", "PUT "+one+"/audit/hold", "Set a legal hold on its log, or lift it", s.auditHold)
+	handle(a, "audit-sinks", "GET /v1/audit/sinks", "Where events are streamed to, and how that goes", s.sinks)
 	ownProblemSchema(a.OpenAPI())
 	return misses(mux)
 }

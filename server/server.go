@@ -63,6 +63,9 @@ type Config struct {
 	// ControlLog is where what happens to the control plane is written. Required;
 	// the caller closes it after the runner.
 	ControlLog *ControlLog
+	// Sinks is where the logs are streamed to; nil if nowhere. The caller closes
+	// it after Serve.
+	Sinks *Sinks
 	// WitnessEvery is how often the logs of the workers that run are looked at;
 	// a minute when 0.
 	WitnessEvery time.Duration
@@ -147,6 +150,7 @@ func (s *Server) Serve(ctx context.Context, l *Listeners) error {
 		listeners = append(listeners, l.port)
 	}
 	s.streams.Go(func() { s.rounds(requests) })
+	s.streams.Go(func() { s.stream(requests) })
 	failed := make(chan error, len(servers))
 	for i, h := range servers {
 		go func() { failed <- h.Serve(listeners[i]) }()

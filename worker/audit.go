@@ -48,7 +48,7 @@ func (w *Worker) eventsFor(ctx context.Context, q control.Events) (control.Event
 			return control.EventsAnswer{}, err
 		}
 	}
-	a := control.EventsAnswer{Events: []ambit.Event{}, End: w.audit.Size()}
+	a := control.EventsAnswer{Events: []ambit.Event{}, Next: q.From, End: w.audit.Size()}
 	if q.Limit <= 0 || q.From >= a.End {
 		return a, nil
 	}

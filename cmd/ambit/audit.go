@@ -22,7 +22,7 @@ func (a *app) auditCommand() *cobra.Command {
 		Short:   "Find out what agents did, and prove it",
 		Example: "ambit audit trace --subject alice@example.com\nambit audit search support --host api.stripe.com --since 7d\nambit audit verify support",
 	})
-	c.AddCommand(a.searchCommand(), a.traceCommand(), a.headCommand(), a.verifyCommand(), a.keyCommand(), a.proveCommand(), a.exportCommand(), a.eraseCommand(), a.holdCommand())
+	c.AddCommand(a.searchCommand(), a.traceCommand(), a.headCommand(), a.verifyCommand(), a.keyCommand(), a.proveCommand(), a.exportCommand(), a.eraseCommand(), a.holdCommand(), a.sinksCommand())
 	return c
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"ambit"
 	"ambit/api"
+	"ambit/audit/sink"
 	"ambit/client"
 	"ambit/cmd/ambit/report"
 )
@@ -306,4 +307,43 @@ func (a *app) exportTo(ctx context.Context, c *client.Client, id ambit.AgentID, 
 		defer done()
 		return c.Export(ctx, id, q, w)
 	})
+}
+
+func (a *app) sinksCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "sinks",
+		Short:   "Show where the logs are streamed to, and how that goes",
+		Long:    "Show where the logs are streamed to, and how that goes. The file outputs.yaml in the home says where; docs/outputs.md explains it.",
+		Example: "ambit audit sinks",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withClient(func(c *client.Client) error {
+				all, err := c.Sinks(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return a.printSinks(all)
+			})
+		},
+	}
+}
+
+func (a *app) printSinks(all api.Sinks) error {
+	if a.json {
+		return a.printJSON(all)
+	}
+	if len(all.Sinks) == 0 {
+		return a.print("The logs are streamed nowhere; docs/outputs.md says how to change that.")
+	}
+	t := table{head: []string{"SINK", "KIND", "STATE", "WHEN DOWN", "WAITING", "FOR", "DELIVERED", "REFUSED", "LAST"}}
+	for _, s := range all.Sinks {
+		r := row{cells: []string{
+			s.Name, s.Kind, string(s.State), s.WhenDown, strconv.FormatUint(s.Lag, 10), took(s.LagTime), strconv.FormatUint(s.Delivered, 10), strconv.FormatUint(s.Rejected, 10), clock(s.LastDelivered),
+		}}
+		if s.State == sink.Failing || s.Behind {
+			r.color, r.note = lipgloss.Red, s.LastError
+		}
+		t.rows = append(t.rows, r)
+	}
+	return t.write(a.stdout, a.color())
 }

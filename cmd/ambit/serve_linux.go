@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"ambit/agent"
+	"ambit/alert/notify"
+	"ambit/audit/sink/outputs"
 	"ambit/internal/secretbytes"
 	"ambit/kek"
 	"ambit/server"
@@ -68,12 +70,21 @@ func (a *app) serve(ctx context.Context, listen, passphrase string) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, controlLog.Close(context.WithoutCancel(ctx))) }()
+	out, err := readOutputs(home.Dir)
+	if err != nil {
+		return err
+	}
+	sinks, err := server.OpenSinks(ctx, home.Dir, out.Sinks, programVersion())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sinks.Close()) }()
 	listeners, err := server.Listen(home, listen)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = listeners.Close() }() // after Serve there is nothing left to close
-	agents, err := fleet.Open(ctx, fleet.Config{Home: home.Dir, Store: store, Version: programVersion(), Log: log, Never: listeners.Ports()})
+	agents, err := fleet.Open(ctx, fleet.Config{Home: home.Dir, Store: store, Version: programVersion(), Log: log, Never: listeners.Ports(), Delivered: sinks.Delivered})
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // ended before it began, in good order
 	}
@@ -85,11 +96,18 @@ func (a *app) serve(ctx context.Context, listen, passphrase string) (err error) 
 		defer cancel()
 		err = errors.Join(err, agents.Close(end))
 	}()
-	s, err := server.New(server.Config{
+	config := server.Config{
 		Store: store, Runner: agents, Workers: agents, Version: programVersion(), Connectors: server.ConnectorsDir(home.Dir), Log: log,
-		ControlLog: controlLog,
-		NotifyState: filepath.Join(home.Dir, "notify.json"),
-	})
+		ControlLog:  controlLog,
+		NotifyState: filepath.Join(home.Dir, "notify.json"), Notify: notified(out.Notify), Sinks: sinks,
+	}
+	for _, w := range out.Witnesses {
+		config.Witnesses = append(config.Witnesses, server.Witness{Key: w.Key, URL: w.URL})
+	}
+	if out.Heads != nil {
+		config.Heads = server.Heads{Folder: out.Heads.Folder, Every: out.Heads.Every}
+	}
+	s, err := server.New(config)
 	if err != nil {
 		return err
 	}
@@ -99,4 +117,41 @@ func (a *app) serve(ctx context.Context, listen, passphrase string) (err error) 
 		}
 	}
 	return s.Serve(ctx, listeners)
+}
+
+// outputsFile is in the home; it need not be there.
+const outputsFile = "outputs.yaml"
+
+// readOutputs reads what leaves the logs.
+func readOutputs(home string) (*outputs.Config, error) {
+	path := filepath.Join(home, outputsFile)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return &outputs.Config{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading what leaves the logs: %w", err)
+	}
+	c, err := outputs.Parse(path, b)
+	if err != nil {
+		return nil, fmt.Errorf("reading what leaves the logs: %w", err)
+	}
+	return c, nil
+}
+
+// notified are those who are told of alerts.
+func notified(all []outputs.Notify) []notify.Config {
+	var out []notify.Config
+	for _, n := range all {
+		c := notify.Config{
+			Name: n.Name, Kind: notify.Webhook, Severity: n.Severity, Codes: n.Codes, URL: n.URL, SecretFile: n.SecretFile, Insecure: n.Insecure,
+			Address: n.Address, From: n.From, To: n.To, SMTP: n.SMTP, User: n.User,
+			TLS: notify.TLS{CA: n.TLS.CA, Cert: n.TLS.Cert, Key: n.TLS.Key, ServerName: n.TLS.ServerName},
+		}
+		if n.Email {
+			c.Kind = notify.Email
+		}
+		out = append(out, c)
+	}
+	return out
 }

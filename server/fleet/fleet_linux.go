@@ -42,6 +42,9 @@ type Config struct {
 	// Never is where the control plane itself listens: no agent is let there,
 	// whatever its manifest says.
 	Never []netip.AddrPort
+	// Delivered is how many events of an agent's log, which has this origin, every
+	// sink has that may block it; nil if there is none. Nil is never.
+	Delivered func(id ambit.AgentID, origin string) *uint64
 }
 
 // Fleet runs the agents of one home. It implements server.Runner and

@@ -162,6 +162,14 @@ func (k *keeper) spawnWorker(ctx context.Context, a agent.Agent, policy control.
 		Vault: server.VaultKeys(keys), Token: token, Caller: os.Geteuid(), Version: k.fleet.config.Version, Create: len(head) == 0,
 		Never: k.fleet.config.Never,
 	}
+	if k.fleet.config.Delivered != nil {
+		vkey, err := audit.VerifierKey(k.id, keys.Sign)
+		if err != nil {
+			return err
+		}
+		origin, _, _ := strings.Cut(vkey, "+")
+		start.Delivered = k.fleet.config.Delivered(k.id, origin)
+	}
 	p, err := k.fleet.runWorker(start, own, k.id)
 	if err != nil {
 		return err

@@ -16,8 +16,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"ambit"
 )
 
 // pattern compiles a regular expression when it is first used.
@@ -95,15 +93,6 @@ func checkUser(s string) (string, string) {
 		return "is no name of a user", ""
 	}
 	return "", ""
-}
-
-func checkEventKind(s string) (string, string) {
-	for _, spec := range ambit.Catalogue() {
-		if string(spec.Kind) == s {
-			return "", ""
-		}
-	}
-	return quote(s) + " is no kind of event", "docs/events.md has those that there are"
 }
 
 func checkPath(s string) (string, string) {

@@ -15,7 +15,7 @@ var (
 	commonKeys  = []string{"name", "kind", "format", "when-down", "agents", "control"}
 	tlsKeys     = []string{"ca", "cert", "key", "server-name"}
 	witnessKeys = []string{"name", "key", "url"}
-	headsKeys   = []string{"every", "folder", "url"}
+	headsKeys   = []string{"every", "folder"}
 )
 
 // ownKeys are those of each kind of sink beside the common ones.
@@ -43,7 +43,7 @@ func kinds() []string {
 
 // notifyKeys are those of each kind of notification.
 func notifyKeys(email bool) []string {
-	common := []string{"name", "kind", "severity", "kinds", "codes", "secret-file", "tls"}
+	common := []string{"name", "kind", "severity", "codes", "secret-file", "tls"}
 	if email {
 		return append(common, "address", "from", "to", "smtp", "user")
 	}
@@ -276,20 +276,15 @@ func (d *decoder) witness(n node) Witness {
 	if !f["key"].Given() {
 		d.Missing(n, "key", `write the verifier key that the witness publishes: "name+hash+key"`)
 	}
-	if f["url"].Given() {
-		w.URL = d.url(n, f["url"], false, node{})
-	}
+	w.URL = d.url(n, f["url"], false, node{})
 	return w
 }
 
 func (d *decoder) heads(n node) *Heads {
 	f := d.Fields(n, headsKeys)
 	h := &Heads{Every: d.duration(f["every"], time.Minute, 7*24*time.Hour, time.Hour), Folder: d.Checked(f["folder"], "", checkPath)}
-	if f["url"].Given() {
-		h.URL = d.url(n, f["url"], false, node{})
-	}
-	if !f["folder"].Given() && !f["url"].Given() {
-		d.Refuse(n, "says nowhere to publish heads", "add folder or url")
+	if !f["folder"].Given() {
+		d.Refuse(n, "says nowhere to publish heads", "add folder")
 	}
 	return h
 }
@@ -305,11 +300,7 @@ func (d *decoder) notify(n node) *Notify {
 	s := &Notify{Line: line, Email: email, Name: d.name(n, f["name"]), SecretFile: d.Checked(f["secret-file"], "", checkPath), TLS: d.tls(f["tls"])}
 	severity := d.Choice(f["severity"], "high", "info", "low", "medium", "critical")
 	_ = s.Severity.UnmarshalText([]byte(severity)) // "" after a refusal
-	for _, k := range d.Texts(f["kinds"], checkEventKind) {
-		s.Kinds = append(s.Kinds, ambit.Kind(k))
-	}
 	s.Codes = d.Texts(f["codes"], checkCode)
-	d.NotEmpty(f["kinds"])
 	d.NotEmpty(f["codes"])
 	if email {
 		d.email(n, f, s)

@@ -100,24 +100,22 @@ type Witness struct {
 	Line int
 	Name string
 	Key  string // a note verifier key, of Ed25519 or of a cosignature: "name+hash+key"
-	URL  string // where heads are sent; "" if the witness comes for them
+	URL  string // where heads are sent (https://c2sp.org/tlog-witness)
 }
 
 // Heads says how often heads are published, and where.
 type Heads struct {
 	Every  time.Duration // default 1 hour
-	Folder string        // absolute; "" if there is none
-	URL    string        // "" if there is none
+	Folder string        // absolute
 }
 
-// Notify is somebody who is told of events.
+// Notify is somebody who is told of alerts.
 type Notify struct {
 	Line     int
 	Name     string
 	Email    bool           // kind: email; else webhook
 	Severity ambit.Severity // the least severity of alerts, default high
-	Kinds    []ambit.Kind   // of events; nil for alerts only
-	Codes    []string       // of reasons; nil for any
+	Codes    []string       // of alerts; nil for any
 
 	URL        string // of a webhook
 	SecretFile string // of a webhook (whsec_ secrets), or the password of email; absolute
