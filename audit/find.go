@@ -147,9 +147,9 @@ func (m *matcher) mayMatch(r *row) bool {
 
 // part is a run of positions, and which of them may match.
 type part struct {
-	from, to     uint64
-	indexed      bool
-	at           []uint64 // of an indexed one: what may match, in the order of positions
+	from, to uint64
+	indexed  bool
+	at       []uint64 // of an indexed one: what may match, in the order of positions
 	// Of an indexed one: how many do not name all subjects, have no body, or
 	// were not looked through as a whole.
 	more, erased, unseen uint64

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"log/slog"
 	"net/http"
 	"slices"
 	"time"
@@ -93,7 +94,7 @@ func (w *Worker) export(rw http.ResponseWriter, r *http.Request) {
 	rw.Header().Set("Content-Type", "application/x-tar")
 	out := bufio.NewWriterSize(rw, 64<<10)
 	if err := w.audit.Export(r.Context(), out, o); err != nil {
-		w.log.Warn("an export broke off", "error", err)
+		w.log.Warn("an export broke off", slog.Any("error", err))
 		if c, _, err := http.NewResponseController(rw).Hijack(); err == nil {
 			_ = c.Close() // the reader must not take the part for the whole
 		}
@@ -149,7 +150,7 @@ func writeAll(to io.Writer, events iter.Seq[ambit.Event], head []byte, form func
 }
 
 func (w *Worker) retainFailed(err error) {
-	w.log.Warn("erasing what is too old", "error", err)
+	w.log.Warn("erasing what is too old", slog.Any("error", err))
 	if !errors.Is(err, audit.ErrHeld) {
 		w.alerts.Raise(ambit.High, "retention-failed", "what is too old could not be erased from the log: "+inert.Text(err.Error()), 0)
 	}
@@ -171,7 +172,7 @@ func (w *Worker) retain(ctx context.Context) {
 			if r, err := w.audit.Retain(ctx, keep); err != nil && ctx.Err() == nil {
 				w.retainFailed(err)
 			} else if r.Bodies > 0 {
-				w.log.Info("erased by retention", "bodies", r.Bodies)
+				w.log.Info("erased by retention", slog.Any("bodies", r.Bodies))
 			}
 		}
 		select {
