@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // homeFormat is the layout of a home that this program writes. A home with a
@@ -91,13 +92,27 @@ func checkHome(dir string) error {
 	return nil
 }
 
+// How often and how long it is waited for a home that is locked: 2 seconds.
+const (
+	lockTries = 40
+	lockPause = 50 * time.Millisecond
+)
+
 // lockHome takes the lock, which the kernel gives back when this process ends.
 func lockHome(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("locking the home: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	// A process that was killed keeps it until the last of its threads is done
+	// with the disk.
+	for range lockTries {
+		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); !errors.Is(err, syscall.EWOULDBLOCK) {
+			break
+		}
+		time.Sleep(lockPause)
+	}
+	if err != nil {
 		defer func() { _ = f.Close() }()
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, fmt.Errorf("locking the home: %w", err)
