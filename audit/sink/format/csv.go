@@ -14,7 +14,7 @@ import (
 // csvColumns are the names of the columns, those of the JSON.
 func csvColumns() []string {
 	return []string{"log", "seq", "time", "kind", "agent", "principal", "decision", "of", "task", "action", "tool", "resource", "method", "host", "url", "intent",
-		"rule", "reason.code", "reason.text", "reason.remedy", "effects", "provenance", "subjects", "more", "status", "bytesOut", "bytesIn", "duration", "severity",
+		"rule", "reason.code", "reason.text", "reason.remedy", "effects", "provenance", "subjects", "more", "unseen", "status", "bytesOut", "bytesIn", "duration", "severity",
 		"connection", "links", "erasure", "detail", "v"}
 }
 
@@ -45,9 +45,16 @@ func AppendCSV(dst []byte, log string, e *ambit.Event) []byte {
 	}
 	return appendRow(dst, []string{log, strconv.FormatUint(e.Seq, 10), e.Time.UTC().Format(time.RFC3339Nano), string(e.Kind), string(e.Agent), string(e.Principal), e.Decision.String(),
 		of, e.Task, string(e.Action), e.Tool, e.Resource, e.Method, e.Host, e.URL, e.Intent,
-		e.Rule, reason.Code, reason.Text, reason.Remedy, strings.Join(effects, " "), list(len(e.Provenance), e.Provenance), strings.Join(e.Subjects, " "), number(int64(e.More)),
+		e.Rule, reason.Code, reason.Text, reason.Remedy, strings.Join(effects, " "), list(len(e.Provenance), e.Provenance), strings.Join(e.Subjects, " "), number(int64(e.More)), mark(e.Unseen),
 		number(int64(e.Status)), number(e.BytesOut), number(e.BytesIn), number(int64(e.Duration)), severity,
 		e.Connection, list(len(e.Links), e.Links), erasure(e.Erasure), e.Detail, number(int64(e.V))})
+}
+
+func mark(is bool) string {
+	if is {
+		return "true"
+	}
+	return ""
 }
 
 // number writes nothing for what is not there.

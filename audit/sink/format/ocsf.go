@@ -84,7 +84,7 @@ func (m *mapping) base(version string) {
 	}
 	m.rest = ocsfUnmapped{
 		V: e.V, Agent: e.Agent, Decision: e.Decision, Of: e.Of, Action: e.Action, Tool: e.Tool, Resource: e.Resource, Method: e.Method, Host: e.Host, URL: e.URL,
-		Intent: e.Intent, Rule: e.Rule, Effects: e.Effects, Provenance: e.Provenance, Subjects: e.Subjects, More: e.More, Status: e.Status,
+		Intent: e.Intent, Rule: e.Rule, Effects: e.Effects, Provenance: e.Provenance, Subjects: e.Subjects, More: e.More, Unseen: e.Unseen, Status: e.Status,
 		BytesOut: e.BytesOut, BytesIn: e.BytesIn, Duration: int64(e.Duration), Connection: e.Connection, Links: e.Links, Erasure: e.Erasure, Detail: e.Detail,
 	}
 	if e.Reason != nil {

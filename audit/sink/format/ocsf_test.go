@@ -55,6 +55,8 @@ func full(spec ambit.KindSpec, decision ambit.Decision) ambit.Event {
 			e.Subjects = []string{text(field)}
 		case "more":
 			e.More = 31337
+		case "unseen":
+			e.Unseen = true
 		case "status":
 			e.Status = 418
 		case "bytesOut":

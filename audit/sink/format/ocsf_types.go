@@ -200,6 +200,7 @@ type ocsfUnmapped struct {
 	Provenance []ambit.Provenance `json:"provenance,omitempty"`
 	Subjects   []string           `json:"subjects,omitempty"`
 	More       int                `json:"more,omitempty"`
+	Unseen     bool               `json:"unseen,omitempty"`
 	Status     int                `json:"status,omitempty"`
 	BytesOut   int64              `json:"bytesOut,omitempty"`
 	BytesIn    int64              `json:"bytesIn,omitempty"`
