@@ -83,6 +83,8 @@ type joining struct {
 
 	parents map[uint64]*found // events that others belong to; nil for one that is missing
 	weight  int               // of parents
+	kept    map[uint64]*found // of the hits, to be shown, as far as there is room
+	room    int               // for kept
 }
 
 func (l *Log) join(ctx context.Context, q *Query, counts bool) (Trail, error) {
@@ -91,7 +93,7 @@ func (l *Log) join(ctx context.Context, q *Query, counts bool) (Trail, error) {
 		return Trail{}, err
 	}
 	m.counts = counts
-	j := &joining{l: l, m: m, from: from, limit: limit(q.Limit), seen: map[uint64]bool{}, parents: map[uint64]*found{}}
+	j := &joining{l: l, m: m, from: from, limit: limit(q.Limit), seen: map[uint64]bool{}, parents: map[uint64]*found{}, kept: map[uint64]*found{}, room: maxWeight}
 	err = l.eachPart(ctx, m, from, to, q.Newest, func(p part) error {
 		j.trail.More += p.more
 		j.trail.Erased += p.erased
@@ -145,8 +147,28 @@ func (j *joining) batch(ctx context.Context, rows []row, count bool) error {
 		}
 		j.seen[root] = true
 		j.hits = append(j.hits, hit{e.shown.Seq, root})
+		j.keep(e)
+		j.keep(j.parents[root])
 	}
 	return nil
+}
+
+// keep remembers an event that will be shown.
+func (j *joining) keep(f *found) {
+	if f == nil || j.room < f.weight || j.kept[f.shown.Seq] != nil {
+		return
+	}
+	j.kept[f.shown.Seq] = f
+	j.room -= f.weight
+}
+
+// decode is an event that is shown.
+func (j *joining) decode(r *row) *found {
+	if f := j.kept[r.seq]; f != nil {
+		return f
+	}
+	f := j.l.decode(r)
+	return &f
 }
 
 // matches says whether an event matches with those that it belongs to, and none
@@ -263,7 +285,7 @@ func (j *joining) finish(ctx context.Context, subjects []ambit.Subject) error {
 	j.trail.Touches = []Touch{}
 	weight := 0
 	for len(j.hits) > 0 {
-		n := min(len(j.hits), 64)
+		n := min(len(j.hits), 256)
 		touches, w, err := j.touches(ctx, j.hits[:n], subjects)
 		if err != nil {
 			return err
@@ -285,7 +307,16 @@ func (j *joining) touches(ctx context.Context, hits []hit, subjects []ambit.Subj
 		roots[i], index[h.root] = h.root, i
 		touches[i] = Touch{At: h.at, Event: ambit.Event{Seq: h.root, Detail: "(missing; run the verification)"}}
 	}
-	for rest := slices.Sorted(slices.Values(roots)); len(rest) > 0; {
+	var rest []uint64
+	for _, at := range roots {
+		if f := j.kept[at]; f != nil {
+			weight += f.weight
+			touches[index[at]].put(f.shown, true, j.m.subjects, subjects)
+		} else {
+			rest = append(rest, at)
+		}
+	}
+	for slices.Sort(rest); len(rest) > 0; {
 		rows, more, err := collectRows(ctx, j.l.db, rowsAt, false, len(rest), jsonNumbers(rest))
 		if err != nil {
 			return nil, 0, err
@@ -313,7 +344,7 @@ func (j *joining) touches(ctx context.Context, hits []hit, subjects []ambit.Subj
 			if _, known := index[r.seq]; !ok || known || members[at] >= maxMembers || uint64(r.of.Int64) >= r.seq {
 				continue
 			}
-			f := j.l.decode(r)
+			f := j.decode(r)
 			weight += f.weight
 			touches[at].put(f.shown, false, j.m.subjects, subjects)
 			members[at]++
@@ -327,8 +358,9 @@ func (j *joining) touches(ctx context.Context, hits []hit, subjects []ambit.Subj
 // members are the rows that belong to one of some events, at most maxMembers of
 // each.
 func (j *joining) members(ctx context.Context, of []uint64) ([]row, error) {
-	rows, more, err := collectRows(ctx, j.l.db, rowsOf, false, maxMembers*4, jsonNumbers(of))
-	if err != nil || !more && len(rows) < maxMembers*4 {
+	most := 4 * max(len(of), maxMembers)
+	rows, more, err := collectRows(ctx, j.l.db, rowsOf, false, most, jsonNumbers(of))
+	if err != nil || !more && len(rows) < most {
 		return rows, err
 	}
 	if len(of) == 1 {
