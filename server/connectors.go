@@ -17,7 +17,9 @@ import (
 )
 
 // ConnectorsDir is the operator's folder of connector files in a home.
-func ConnectorsDir(home string) string { return filepath.Join(home, "connectors") }
+func ConnectorsDir(home string) string { return filepath.Join(home, connectorsDir) }
+
+const connectorsDir = "connectors"
 
 // bound is a manifest with its connections.
 type bound struct {

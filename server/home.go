@@ -85,7 +85,9 @@ func checkHome(dir string) error {
 		return fmt.Errorf("looking at the home: %w", err)
 	}
 	for _, e := range entries {
-		if e.Name() != lockFile && !strings.HasPrefix(e.Name(), "."+versionFile) { // a serve that died at once leaves these
+		// A serve that died at once leaves the first two; the others an operator may
+		// put there before the first start.
+		if n := e.Name(); n != lockFile && !strings.HasPrefix(n, "."+versionFile) && n != OutputsFile && n != connectorsDir {
 			return fmt.Errorf("the home %s is not empty and not a home of Ambit's (it has %q and no file named %q): choose another with --home", dir, e.Name(), versionFile)
 		}
 	}
@@ -97,6 +99,10 @@ const (
 	lockTries = 40
 	lockPause = 50 * time.Millisecond
 )
+
+// OutputsFile is the operator's file in the home that says what leaves the logs; see
+// package outputs. It need not be there.
+const OutputsFile = "outputs.yaml"
 
 // lockHome takes the lock, which the kernel gives back when this process ends.
 func lockHome(path string) (*os.File, error) {
