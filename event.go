@@ -217,7 +217,7 @@ func Catalogue() []KindSpec {
 		{KindControlStop, "control", "It closed the log in good order.", "detail", false},
 		{KindControlKey, "control", "A person asked for another root key, or another protection of it.", "detail", false},
 		{KindLogin, "control", "Somebody was let in, or was not: the principal says who, the detail where.", "reason detail", false},
-		{KindAuditRead, "control", "A person looked into an agent's log, proved something from it or took a copy.", "resource detail", false},
+		{KindAuditRead, "control", "A person looked into an agent's log, proved something from it or took a copy; of a wiped agent, what remains.", "resource detail", false},
 		{KindAuditVerify, "control", "A log was verified; the decision is allow if it is whole.", "detail", false},
 		{KindAuditWitness, "control", "The control plane, or an outside witness, refused to cosign a head; the decision is allow where a person has seen that.", "reason detail", false},
 		{KindAuditErase, "agent", "Bodies of events were erased.", "erasure", false},

@@ -142,3 +142,18 @@ func (s *Store) Refused(ctx context.Context, id ambit.AgentID) (why string, err 
 func (s *Store) SetRefused(ctx context.Context, id ambit.AgentID, why string) error {
 	return s.update(ctx, id, "UPDATE agents SET refused = nullif(?, '') WHERE id = ?", why, string(id))
 }
+
+// Held returns who set a legal hold on the log of an agent, and when, in words; ""
+// if there is none.
+func (s *Store) Held(ctx context.Context, id ambit.AgentID) (who string, err error) {
+	err = s.db.QueryRow(ctx, "SELECT coalesce(held, '') FROM agents WHERE id = ?", []any{string(id)}, &who)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", ErrNotFound
+	}
+	return who, err
+}
+
+// SetHeld notes a legal hold on the log of an agent; "" ends that.
+func (s *Store) SetHeld(ctx context.Context, id ambit.AgentID, who string) error {
+	return s.update(ctx, id, "UPDATE agents SET held = nullif(?, '') WHERE id = ?", who, string(id))
+}

@@ -437,6 +437,7 @@ func TestHomeOfTheFirstFormat(t *testing.T) {
 	change(t, s.db, "ALTER TABLE agent_home DROP COLUMN root_created")
 	change(t, s.db, "ALTER TABLE agent_versions DROP COLUMN connectors")
 	change(t, s.db, "ALTER TABLE agents DROP COLUMN refused")
+	change(t, s.db, "ALTER TABLE agents DROP COLUMN held")
 	change(t, s.db, "DROP TABLE control_keys")
 	change(t, s.db, "DROP TABLE control_log")
 	change(t, s.db, "DELETE FROM agent_migrations WHERE version_id >= 2")

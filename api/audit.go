@@ -96,3 +96,10 @@ type Hold struct {
 type Sinks struct {
 	Sinks []sink.Status `json:"sinks"`
 }
+
+// Wiped says what remains of an agent that was wiped.
+type Wiped struct {
+	Bundle  string `json:"bundle,omitempty" doc:"file of the control plane's machine: its log, of which every body is erased"`
+	Key     string `json:"key,omitempty" doc:"the public key of that log, with which the file can be checked"`
+	Missing string `json:"missing,omitempty" doc:"why nothing remains"`
+}

@@ -185,9 +185,11 @@ func (c *Client) Status(ctx context.Context, id ambit.AgentID) (s api.Status, er
 	return s, err
 }
 
-// Wipe destroys an agent and everything of it.
-func (c *Client) Wipe(ctx context.Context, id ambit.AgentID) error {
-	return c.call(ctx, http.MethodDelete, agentPath(id, ""), nil, nil)
+// Wipe destroys an agent and everything of it, but for its log without what it
+// said. A legal hold forbids it.
+func (c *Client) Wipe(ctx context.Context, id ambit.AgentID) (out api.Wiped, err error) {
+	err = c.call(ctx, http.MethodDelete, agentPath(id, ""), nil, &out)
+	return out, err
 }
 
 // Start makes an agent's computer run.

@@ -302,6 +302,8 @@ type holdInput struct {
 	Body api.SetHold
 }
 
+// auditHold sets a hold first in the store, which a wipe asks, and then in the
+// log; it is lifted the other way around. Whatever happens in between, it lasts.
 func (s *Server) auditHold(ctx context.Context, in *holdInput) (*body[api.Hold], error) {
 	w, err := s.worker(ctx, in.Agent)
 	if err != nil {
@@ -309,8 +311,24 @@ func (s *Server) auditHold(ctx context.Context, in *holdInput) (*body[api.Hold],
 	}
 	ctx, cancel := s.detach(ctx)
 	defer cancel()
+	done, err := s.turns.take(ctx, in.Agent, "hold")
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if in.Body.On {
+		who := fmt.Sprintf("%s on %s", principal(ctx), time.Now().UTC().Format("2006-01-02 15:04 MST"))
+		if err := s.cfg.Store.SetHeld(ctx, in.Agent, who); err != nil {
+			return nil, err
+		}
+	}
 	if err := w.Hold(ctx, control.Hold{On: in.Body.On, By: principal(ctx), Why: in.Body.Why}); err != nil {
 		return nil, err
+	}
+	if !in.Body.On {
+		if err := s.cfg.Store.SetHeld(ctx, in.Agent, ""); err != nil {
+			return nil, err
+		}
 	}
 	return s.held(ctx, w)
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"ambit"
 	"ambit/agent"
@@ -241,50 +240,6 @@ func (s *Server) want(ctx context.Context, id ambit.AgentID, d agent.Desired) (*
 	}
 	s.log.Info("changed", slog.Any("agent", id), slog.Any("wanted", d), slog.Any("by", principal(ctx)))
 	return &body[api.Agent]{s.describe(a)}, nil
-}
-
-// logPatience is how long a wipe waits for a log that it then destroys.
-const logPatience = 10 * time.Second
-
-// wipe stops an agent first, so that after a crash in between it does not run;
-// the files go before the keys, and the store last, so that a wipe that failed
-// can be done again.
-func (s *Server) wipe(ctx context.Context, in *AgentPath) (*struct{}, error) {
-	id := in.Agent
-	if _, err := s.cfg.Store.Get(ctx, id); err != nil {
-		return nil, err
-	}
-	ctx, cancel := s.detach(ctx)
-	defer cancel()
-	done, err := s.turns.take(ctx, id, "wipe")
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	patience, stop := context.WithTimeout(ctx, logPatience)
-	e := ambit.Event{Kind: ambit.KindAgentWipe, Agent: id, Detail: "asked for by a person: everything of this agent is destroyed"}
-	seq, err := s.record(patience, e)
-	if err == nil {
-		e.Links = []ambit.Link{{Rel: "agent", Log: id, Seq: seq}}
-	}
-	stop()
-	patience, stop = context.WithTimeout(ctx, logPatience)
-	err = errors.Join(err, s.note(patience, e))
-	stop()
-	if err != nil {
-		s.log.Warn("wiping an agent although that could not be logged everywhere", slog.Any("agent", id), slog.Any("error", err))
-	}
-	if err := s.cfg.Store.SetDesired(ctx, id, agent.Stopped); err != nil {
-		return nil, err
-	}
-	if err := s.cfg.Runner.Remove(ctx, id); err != nil {
-		return nil, fmt.Errorf("%s is stopped, but not all of it could be removed (wipe it again): %w", id, err)
-	}
-	if err := s.cfg.Store.Delete(ctx, id); err != nil {
-		return nil, err
-	}
-	s.log.Info("wiped", slog.Any("agent", id), slog.Any("by", principal(ctx)))
-	return nil, nil
 }
 
 type versionList struct {

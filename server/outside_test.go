@@ -259,7 +259,7 @@ func TestControlLog(t *testing.T) {
 	if _, err := f.client.ChangeRoot(t.Context(), api.ChangeRoot{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.client.Wipe(t.Context(), "support"); err != nil {
+	if _, err := f.client.Wipe(t.Context(), "support"); err != nil {
 		t.Fatal(err)
 	}
 	for range 100 { // a flood
@@ -332,7 +332,7 @@ func TestControlLogThatCannotBeWritten(t *testing.T) {
 	if _, err := f.client.Stop(t.Context(), "support"); err != nil {
 		t.Errorf("stop: %v", err)
 	}
-	if err := f.client.Wipe(t.Context(), "support"); err != nil {
+	if _, err := f.client.Wipe(t.Context(), "support"); err != nil {
 		t.Errorf("wipe: %v", err)
 	}
 }

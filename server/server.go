@@ -63,6 +63,9 @@ type Config struct {
 	// ControlLog is where what happens to the control plane is written. Required;
 	// the caller closes it after the runner.
 	ControlLog *ControlLog
+	// Wiped is the folder for what remains of the logs of wiped agents; see
+	// WipedDir. "" keeps nothing.
+	Wiped string
 	// Sinks is where the logs are streamed to; nil if nowhere. The caller closes
 	// it after Serve.
 	Sinks *Sinks

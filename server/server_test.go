@@ -282,7 +282,7 @@ func TestWhatCannotBeLoggedDoesNotHappen(t *testing.T) {
 	if a, err := f.client.Stop(t.Context(), "support"); err != nil || a.Desired != "stopped" {
 		t.Errorf("stop: %+v, %v", a, err)
 	}
-	if err := f.client.Wipe(t.Context(), "support"); err != nil {
+	if _, err := f.client.Wipe(t.Context(), "support"); err != nil {
 		t.Errorf("wipe: %v", err)
 	}
 	if got := f.history(); got != "apply support, remove support" {
@@ -303,14 +303,14 @@ func TestStartAndStopAreLogged(t *testing.T) {
 	if a, err := f.client.Start(t.Context(), "support"); err != nil || a.Desired != "running" {
 		t.Errorf("start: %+v, %v", a, err)
 	}
-	if err := f.client.Wipe(t.Context(), "support"); err != nil {
+	if _, err := f.client.Wipe(t.Context(), "support"); err != nil {
 		t.Error(err)
 	}
 	want := "log agent.stop, apply support, log agent.deploy, apply support, log agent.start, apply support, log agent.wipe, remove support"
 	if got := f.history(); got != want {
 		t.Errorf("it did %q\nwant   %q", got, want)
 	}
-	for _, err := range []error{f.client.Wipe(t.Context(), "support"), second(f.client.Start(t.Context(), "support")), second(f.client.Status(t.Context(), "nobody"))} {
+	for _, err := range []error{second(f.client.Wipe(t.Context(), "support")), second(f.client.Start(t.Context(), "support")), second(f.client.Status(t.Context(), "nobody"))} {
 		if p := problemFrom(err); p == nil || p.Status != http.StatusNotFound {
 			t.Errorf("after the wipe: %v", err)
 		}

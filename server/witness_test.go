@@ -328,7 +328,7 @@ func TestWitnessAttacks(t *testing.T) {
 			if _, err := f.client.Start(t.Context(), "support"); err != nil {
 				t.Errorf("start after that: %v", err)
 			}
-			if err := f.client.Wipe(t.Context(), "support"); err != nil {
+			if _, err := f.client.Wipe(t.Context(), "support"); err != nil {
 				t.Fatal(err)
 			}
 		})

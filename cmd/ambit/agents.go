@@ -359,7 +359,7 @@ func (a *app) wipeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "wipe AGENT",
 		Short:   "Stop an agent and destroy its files, log, versions and keys",
-		Long:    "Stop an agent and destroy its files, log, versions and keys. This cannot be undone. On a terminal it asks for the agent's name; elsewhere it needs --yes.",
+		Long:    "Stop an agent and destroy its files, versions, keys and what its log says. This cannot be undone. The hashes of its log remain, in the folder wiped of the home, so that it can be shown later how much happened, when, and that it was erased. A legal hold (ambit audit hold) forbids it. On a terminal it asks for the agent's name; elsewhere it needs --yes.",
 		Example: "ambit wipe support\nambit wipe support --yes",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -370,15 +370,18 @@ func (a *app) wipeCommand() *cobra.Command {
 					}
 				}
 				done := a.progress(cmd.Context(), "wiping "+string(id))
-				err := c.Wipe(cmd.Context(), id)
+				out, err := c.Wipe(cmd.Context(), id)
 				done()
 				if err != nil {
 					return err
 				}
 				if a.json {
-					return a.printJSON(map[string]any{"wiped": id})
+					return a.printJSON(map[string]any{"wiped": id, "bundle": out.Bundle, "key": out.Key, "missing": out.Missing})
 				}
-				return a.print("%s is wiped", id)
+				if out.Bundle == "" {
+					return a.print("%s is wiped; nothing remains of its log: %s", id, out.Missing)
+				}
+				return a.print("%s is wiped. Its log remains without what it said: %s\nTo check that: ambit audit verify --bundle %s --key %s", id, out.Bundle, out.Bundle, out.Key)
 			})
 		},
 	}

@@ -99,7 +99,7 @@ func (a *app) serve(ctx context.Context, listen, passphrase string) (err error) 
 	config := server.Config{
 		Store: store, Runner: agents, Workers: agents, Version: programVersion(), Connectors: server.ConnectorsDir(home.Dir), Log: log,
 		ControlLog:  controlLog,
-		NotifyState: filepath.Join(home.Dir, "notify.json"), Notify: notified(out.Notify), Sinks: sinks,
+		NotifyState: filepath.Join(home.Dir, "notify.json"), Notify: notified(out.Notify), Sinks: sinks, Wiped: server.WipedDir(home.Dir),
 	}
 	for _, w := range out.Witnesses {
 		config.Witnesses = append(config.Witnesses, server.Witness{Key: w.Key, URL: w.URL})
@@ -119,12 +119,9 @@ func (a *app) serve(ctx context.Context, listen, passphrase string) (err error) 
 	return s.Serve(ctx, listeners)
 }
 
-// outputsFile is in the home; it need not be there.
-const outputsFile = "outputs.yaml"
-
 // readOutputs reads what leaves the logs.
 func readOutputs(home string) (*outputs.Config, error) {
-	path := filepath.Join(home, outputsFile)
+	path := filepath.Join(home, server.OutputsFile)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return &outputs.Config{}, nil

@@ -117,7 +117,7 @@ func (h *home) wipeIdle(ctx context.Context, n, m int) error {
 	var wg sync.WaitGroup
 	errs := make([]error, m)
 	for i := n; i < m; i++ {
-		wg.Go(func() { errs[i] = h.client.Wipe(ctx, idleName(i)) })
+		wg.Go(func() { _, errs[i] = h.client.Wipe(ctx, idleName(i)) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)
