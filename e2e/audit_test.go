@@ -39,6 +39,10 @@ func TestWhatDidItDoWithMyData(t *testing.T) {
 		} {
 			h.sh("support", line)
 		}
+		h.run("exec", "support", "--intent", "look after carol@shop.example", "--", "true")
+		if who := h.run("audit", "trace", "--subject", "carol@shop.example"); !strings.Contains(who, "ambit audit prove support") {
+			t.Errorf("a command that a person ran is not found:\n%s", who)
+		}
 		report := h.run("audit", "trace", "--subject", "Alice@Shop.example")
 		for _, want := range []string{
 			"support read from shop.example", "support wrote to shop.example", "support deleted at shop.example", "support was refused at evil.example", "nothing left",

@@ -127,7 +127,7 @@ func (p *Proxy) judge(ctx context.Context, cancel context.CancelFunc, o *origin,
 	}
 	r.Header = c.header
 	if m := p.subjects(); m != nil {
-		r.Touched = touched(m, r.Path, r.RawQuery)
+		r.Touched = touched(m, r.Path, r.RawQuery, r.Intent)
 		readable(c.header)
 	}
 	plan, door := p.examine(r)

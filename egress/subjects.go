@@ -15,27 +15,20 @@ import (
 	"ambit/scan"
 )
 
-// touched finds whom the target of a call is about.
-func touched(m *scan.Matcher, path, query string) []ambit.Subject {
+// touched finds whom a call is about by its target and its stated intent.
+func touched(m *scan.Matcher, path, query, intent string) []ambit.Subject {
 	s := m.Stream()
 	_, _ = s.Write([]byte(path))
 	if query != "" {
 		_, _ = s.Write([]byte{'?'})
 		_, _ = s.Write([]byte(query))
 	}
+	if intent != "" {
+		_, _ = s.Write([]byte{'\n'})
+		_, _ = s.Write([]byte(intent))
+	}
 	s.Close()
-	return plainSubjects(s.Subjects())
-}
-
-func plainSubjects(found []scan.Subject) []ambit.Subject {
-	if len(found) == 0 {
-		return nil
-	}
-	out := make([]ambit.Subject, len(found))
-	for i, s := range found {
-		out[i] = ambit.Subject{Kind: string(s.Kind), Value: s.Value}
-	}
-	return out
+	return scan.Plain(s.Subjects())
 }
 
 // sighting is what the bodies of one call are about. The request's and the
@@ -57,7 +50,7 @@ func (s *sighting) report(o *ambit.Outcome) {
 		found, more, unseen := w.end()
 		o.More += more
 		o.Unseen = o.Unseen || unseen
-		for _, f := range plainSubjects(found) {
+		for _, f := range scan.Plain(found) {
 			if !hasSubject(o.Touched, f) {
 				o.Touched = append(o.Touched, f)
 			}

@@ -98,6 +98,7 @@ func TestSubjectsOfACall(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			q.Header.Set("Ambit-Intent", "write to grace@shop.example")
 			q.Header.Set("Accept-Encoding", "br, gzip;q=0.5, zstd")
 			q.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 			resp, err := d.client(h2).Do(q)
@@ -110,7 +111,7 @@ func TestSubjectsOfACall(t *testing.T) {
 				t.Errorf("%s: the answer is %q, %v", name, got, err)
 			}
 			e := d.log.await(func(e ambit.Event) bool { return e.Kind == ambit.KindEgressRequest })
-			if got, want := emails(e.Touched), []string{"erin@shop.example", "frank@shop.example"}; !slices.Equal(got, want) {
+			if got, want := emails(e.Touched), []string{"erin@shop.example", "frank@shop.example", "grace@shop.example"}; !slices.Equal(got, want) {
 				t.Errorf("%s: the request is about %v, want %v", name, got, want)
 			}
 			want := append([]string{"dave@shop.example"}, a.want...)

@@ -3,6 +3,8 @@ package scan
 import (
 	"math/bits"
 	"slices"
+
+	"ambit"
 )
 
 // found is the distinct subjects of a Stream.
@@ -70,4 +72,16 @@ func hash(b []byte) uint64 {
 		h = (h ^ uint64(c)) * 1099511628211
 	}
 	return h ^ h>>32
+}
+
+// Plain writes subjects as the log takes them.
+func Plain(found []Subject) []ambit.Subject {
+	if len(found) == 0 {
+		return nil
+	}
+	out := make([]ambit.Subject, len(found))
+	for i, s := range found {
+		out[i] = ambit.Subject{Kind: string(s.Kind), Value: s.Value}
+	}
+	return out
 }

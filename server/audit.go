@@ -128,9 +128,7 @@ func subjectsOf(texts []string) ([]ambit.Subject, error) {
 		if err != nil {
 			return nil, problem(http.StatusUnprocessableEntity, err.Error())
 		}
-		for _, f := range found {
-			out = append(out, ambit.Subject{Kind: string(f.Kind), Value: f.Value})
-		}
+		out = append(out, scan.Plain(found)...)
 	}
 	return out, nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"ambit"
 	"ambit/audit"
 	"ambit/control"
+	"ambit/scan"
 
 	"golang.org/x/sys/unix"
 )
@@ -153,7 +155,7 @@ func (w *Worker) record(ctx context.Context, e ambit.Event) (uint64, error) {
 	if e.Kind == ambit.KindAgentStart {
 		w.program.Store(nil)
 	}
-	e.Agent = w.config.Agent
+	e.Agent, e.Touched = w.config.Agent, w.touched(&e)
 	return w.events.Append(ctx, e)
 }
 
@@ -168,6 +170,15 @@ func (w *Worker) consistency(ctx context.Context, q control.ConsistencyQuery) (a
 		return c, nil
 	}
 	return c, err
+}
+
+// touched finds whom what a person did is about: the arguments of a command, for
+// instance.
+func (w *Worker) touched(e *ambit.Event) []ambit.Subject {
+	s := w.subjects.Load().Stream()
+	_, _ = io.WriteString(s, e.Detail+"\n"+e.Intent)
+	s.Close()
+	return scan.Plain(s.Subjects())
 }
 
 func (w *Worker) showOutput(rw http.ResponseWriter, r *http.Request) {

@@ -50,6 +50,7 @@ func newWorker(t testing.TB, source string) *Worker {
 		log: slog.New(slog.DiscardHandler), conns: make(chan struct{}, maxConns),
 	}
 	w.policy.Store(c.policy)
+	w.subjects.Store(c.subjects)
 	if err := w.watch(control.Policy{Source: source}); err != nil {
 		t.Fatal(err)
 	}
