@@ -1,27 +1,20 @@
 package notify
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/mail"
 	"net/netip"
 	"net/url"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 
 	"ambit"
 	"ambit/alert"
-	"ambit/internal/secretbytes"
+	"ambit/audit/sink/outputs"
 )
 
 // Kind is the way in which a destination is told.
@@ -63,20 +56,10 @@ type Config struct {
 	To      []string
 	SMTP    string // StartTLS ("" too), ImplicitTLS or NoTLS
 	User    string // of e-mail; "" for no login
-	TLS     TLS
+	TLS     outputs.TLS
 }
 
-// TLS is how a server is known, and we to it.
-type TLS struct {
-	CA         string // file of PEM certificates that are trusted instead of the system's; "" for those
-	Cert, Key  string // files of PEM, to show who we are; both or none
-	ServerName string // that the certificate must be for; "" for the host of the address
-}
-
-const (
-	maxTo     = 50
-	maxSecret = 64 << 10
-)
+const maxTo = 50
 
 // wants says whether the destination is told of an alert.
 func (c *Config) wants(agent ambit.AgentID, a *alert.Alert) bool {
@@ -176,7 +159,7 @@ func loopback(host string) bool {
 // open makes what delivers to the destination, and sees that its files can be
 // read.
 func (c *Config) open(version string) (func(context.Context, *message) error, error) {
-	conf, err := c.TLS.config()
+	conf, err := c.TLS.Config()
 	if err != nil {
 		return nil, err
 	}
@@ -190,57 +173,4 @@ func (c *Config) open(version string) (func(context.Context, *message) error, er
 	w := newHook(c, conf, version)
 	_, err = w.keys()
 	return w.deliver, err
-}
-
-func (t *TLS) config() (*tls.Config, error) {
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
-	if t.CA != "" {
-		pem, err := os.ReadFile(t.CA)
-		if err != nil {
-			return nil, fmt.Errorf("reading the authorities: %w", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no certificate in PEM", t.CA)
-		}
-	}
-	if t.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-		if err != nil {
-			return nil, fmt.Errorf("reading our certificate: %w", err)
-		}
-		conf.Certificates = []tls.Certificate{pair}
-	}
-	return conf, nil
-}
-
-// readSecret reads a file with a secret, without blanks at its ends. One that
-// other users could read or change is refused.
-func readSecret(path string) (secretbytes.Bytes, error) {
-	f, err := os.OpenFile(filepath.Clean(path), os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return secretbytes.Bytes{}, fmt.Errorf("opening the file with the secret: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return secretbytes.Bytes{}, fmt.Errorf("opening the file with the secret: %w", err)
-	}
-	owner, known := info.Sys().(*syscall.Stat_t)
-	switch {
-	case !info.Mode().IsRegular():
-		return secretbytes.Bytes{}, fmt.Errorf("%s is no regular file, and so not taken for a secret", path)
-	case info.Mode().Perm()&0o077 != 0:
-		return secretbytes.Bytes{}, fmt.Errorf("%s can be read or written by other users (mode %04o): run: chmod 600 %s", path, info.Mode().Perm(), path)
-	case known && owner.Uid != 0 && int(owner.Uid) != os.Geteuid():
-		return secretbytes.Bytes{}, fmt.Errorf("%s belongs to another user (%d), who can change it", path, owner.Uid)
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxSecret))
-	if err != nil {
-		return secretbytes.Bytes{}, fmt.Errorf("reading the file with the secret: %w", err)
-	}
-	if b = bytes.TrimSpace(b); len(b) == 0 {
-		return secretbytes.Bytes{}, fmt.Errorf("%s is empty: write the secret into it", path)
-	}
-	return secretbytes.New(b), nil
 }

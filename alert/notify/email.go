@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"ambit/audit/sink/outputs"
 	"ambit/internal/inert"
 	"ambit/internal/secretbytes"
 )
@@ -31,7 +32,7 @@ func (m *mailer) password() (secretbytes.Bytes, error) {
 	if m.config.User == "" {
 		return secretbytes.Bytes{}, nil
 	}
-	p, err := readSecret(m.config.SecretFile)
+	p, err := outputs.ReadSecret(m.config.SecretFile)
 	if err == nil && bytes.ContainsAny(p.Reveal(), "\x00\r\n") {
 		return secretbytes.Bytes{}, fmt.Errorf("%s has more than one line", m.config.SecretFile)
 	}

@@ -29,6 +29,7 @@ import (
 
 	"ambit"
 	"ambit/alert"
+	"ambit/audit/sink/outputs"
 )
 
 const password = "correct horse battery"
@@ -190,7 +191,7 @@ func certificate(t *testing.T) (tls.Certificate, string) {
 func mailTo(t *testing.T, s *mailServer, mode string) Config {
 	c := Config{
 		Name: "security", Kind: Email, Address: s.address, From: "Ambit <ambit@example.com>", To: []string{"ops@example.com", "Ünï <sec@example.org>"},
-		SMTP: mode, TLS: TLS{CA: s.ca},
+		SMTP: mode, TLS: outputs.TLS{CA: s.ca},
 	}
 	if mode != NoTLS {
 		c.User, c.SecretFile = "ambit", secretFile(t, password)

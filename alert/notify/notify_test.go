@@ -25,6 +25,7 @@ import (
 	"ambit"
 	"ambit/alert"
 	"ambit/audit"
+	"ambit/audit/sink/outputs"
 	"ambit/internal/secretbytes"
 	"ambit/internal/sqldb"
 )
@@ -430,7 +431,7 @@ func TestSecretsOfWebhooks(t *testing.T) {
 	if err := os.Chmod(open, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readSecret(open); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+	if _, err := outputs.ReadSecret(open); err == nil || !strings.Contains(err.Error(), "chmod 600") {
 		t.Errorf("%v", err)
 	}
 }

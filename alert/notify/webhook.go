@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"ambit/audit/sink/outputs"
 	"ambit/internal/inert"
 	"ambit/internal/secretbytes"
 )
@@ -43,7 +44,7 @@ func newHook(c *Config, conf *tls.Config, version string) *hook {
 // keys reads the keys that sign, one a line: while one replaces another there
 // are two.
 func (h *hook) keys() ([]secretbytes.Bytes, error) {
-	secret, err := readSecret(h.secretFile)
+	secret, err := outputs.ReadSecret(h.secretFile)
 	if err != nil {
 		return nil, err
 	}

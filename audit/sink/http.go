@@ -3,15 +3,12 @@ package sink
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"time"
 
@@ -47,7 +44,7 @@ func (a *answer) good() bool { return a.status >= 200 && a.status < 300 }
 // whatever the receiver says. The proxies of the environment are not used: where
 // events go is in the file and nowhere else.
 func newWeb(t outputs.TLS, secrets ...secretbytes.Bytes) (*web, error) {
-	config, err := tlsConfig(t)
+	config, err := t.Config()
 	if err != nil {
 		return nil, err
 	}
@@ -62,38 +59,6 @@ func newWeb(t outputs.TLS, secrets ...secretbytes.Bytes) (*web, error) {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
-}
-
-// tlsConfig reads the files of what the operator wrote.
-func tlsConfig(t outputs.TLS) (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
-	if t.CA != "" {
-		text, err := os.ReadFile(t.CA)
-		if err != nil {
-			return nil, fmt.Errorf("reading tls.ca: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("reading tls.ca: %s has no certificate in PEM", t.CA)
-		}
-	}
-	if t.Cert != "" {
-		key, err := outputs.ReadSecret(t.Key)
-		if err != nil {
-			return nil, fmt.Errorf("reading tls.key: %w", err)
-		}
-		defer key.Wipe()
-		text, err := os.ReadFile(t.Cert)
-		if err != nil {
-			return nil, fmt.Errorf("reading tls.cert: %w", err)
-		}
-		pair, err := tls.X509KeyPair(text, key.Reveal())
-		if err != nil {
-			return nil, fmt.Errorf("reading tls.cert and tls.key: %w", err)
-		}
-		config.Certificates = []tls.Certificate{pair}
-	}
-	return config, nil
 }
 
 // send makes one request. An error says nothing of the URL's path, and quotes

@@ -68,7 +68,7 @@ func newSyslog(c *outputs.Sink, version string) (*syslog, error) {
 	s := &syslog{encoder: encoder{c.OCSF, version}, transport: c.Transport, address: c.Address, facility: c.Facility, size: c.MessageSize, hostname: c.Hostname,
 		dial: (&net.Dialer{Timeout: dialTime}).DialContext}
 	if c.Transport == "tls" {
-		config, err := tlsConfig(c.TLS)
+		config, err := c.TLS.Config()
 		if err != nil {
 			return nil, err
 		}

@@ -143,7 +143,7 @@ func notified(all []outputs.Notify) []notify.Config {
 		c := notify.Config{
 			Name: n.Name, Kind: notify.Webhook, Severity: n.Severity, Codes: n.Codes, URL: n.URL, SecretFile: n.SecretFile, Insecure: n.Insecure,
 			Address: n.Address, From: n.From, To: n.To, SMTP: n.SMTP, User: n.User,
-			TLS: notify.TLS{CA: n.TLS.CA, Cert: n.TLS.Cert, Key: n.TLS.Key, ServerName: n.TLS.ServerName},
+			TLS: n.TLS,
 		}
 		if n.Email {
 			c.Kind = notify.Email
