@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 
 	"ambit"
@@ -13,13 +12,9 @@ import (
 )
 
 // watch puts the rules of alerts behind the log. The policy is there already.
-func (w *Worker) watch(p control.Policy) error {
-	own, tunings, err := alertRules(p)
-	if err != nil {
-		return err
-	}
+func (w *Worker) watch(c *compiled) (err error) {
 	w.rules, err = alert.NewRules(alert.RulesConfig{
-		Book: w.alerts, Own: own, Tunings: tunings,
+		Book: w.alerts, Own: c.rules, Tunings: c.tunings,
 		Named: func(host string) bool { return w.policy.Load().Names(host) },
 	})
 	if err != nil {
@@ -29,22 +24,9 @@ func (w *Worker) watch(p control.Policy) error {
 	return nil
 }
 
-// setRules puts the rules of another manifest in force.
-func (w *Worker) setRules(p control.Policy) error {
-	own, tunings, err := alertRules(p)
-	if err != nil {
-		return err
-	}
-	return w.rules.Set(own, tunings)
-}
-
-// alertRules are the rules that a manifest's source has, and its changes to those
-// of the catalogue.
-func alertRules(p control.Policy) (own []alert.Rule, tunings []alert.Tuning, err error) {
-	m, err := manifest.Parse("manifest", []byte(p.Source))
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading the manifest: %w", err)
-	}
+// alertRules are the rules that a manifest has, and its changes to those of the
+// catalogue.
+func alertRules(m *manifest.Manifest) (own []alert.Rule, tunings []alert.Tuning) {
 	for i := range m.Alerts {
 		a := &m.Alerts[i]
 		switch {
@@ -54,7 +36,7 @@ func alertRules(p control.Policy) (own []alert.Rule, tunings []alert.Tuning, err
 			own = append(own, ownRule(a))
 		}
 	}
-	return own, tunings, nil
+	return own, tunings
 }
 
 func ownRule(a *manifest.Alert) alert.Rule {

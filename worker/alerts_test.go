@@ -140,7 +140,11 @@ func TestRulesOfTheManifest(t *testing.T) {
 	if got := codes(t, c); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if err := w.setRules(control.Policy{Source: oneRule + "alerts:\n  - {name: patches, methods: [PATCH], severity: high}\n"}); err != nil {
+	next, err := compile(control.Policy{Source: oneRule + "alerts:\n  - {name: patches, methods: [PATCH], severity: high}\n"})
+	if err == nil {
+		err = w.rules.Set(next.rules, next.tunings)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	w.call(t, "DELETE", "api.example")

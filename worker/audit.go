@@ -156,8 +156,9 @@ func (w *Worker) retainFailed(err error) {
 	}
 }
 
-// retainEvery is how often the log is looked through for what is too old.
-const retainEvery = time.Hour
+// retainEvery is how often what is too old is erased. It is kept for days, and
+// overwriting what is left of it in the file reads all of that.
+const retainEvery = 12 * time.Hour
 
 // retain erases what is older than the manifest says, and what an erasure that
 // was cut short left, until ctx ends.

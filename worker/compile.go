@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"ambit/alert"
 	"ambit/connector"
 	"ambit/control"
 	"ambit/manifest"
@@ -18,6 +19,8 @@ type compiled struct {
 	policy    *policy.Set
 	bindings  []*connector.Binding
 	subjects  *scan.Matcher // finds whom a call is about
+	rules     []alert.Rule  // the operator's
+	tunings   []alert.Tuning
 	retention time.Duration // how long bodies of the log are kept; manifest.Forever is
 }
 
@@ -29,6 +32,7 @@ func compile(p control.Policy) (*compiled, error) {
 		return nil, fmt.Errorf("reading the manifest: %w", err)
 	}
 	c := &compiled{retention: time.Duration(m.Audit.Retention)}
+	c.rules, c.tunings = alertRules(m)
 	if c.bindings, err = bind(m, p.Connectors); err != nil {
 		return nil, fmt.Errorf("reading the manifest's connectors: %w", err)
 	}
@@ -130,18 +134,23 @@ func (w *Worker) apply(p control.Policy) error {
 	if err != nil {
 		return err
 	}
-	if err := w.setRules(p); err != nil {
+	if err := w.rules.Set(c.rules, c.tunings); err != nil {
 		return err
 	}
 	// First what keeps a credential to its hosts, then what opens them.
 	if err := w.vault.Bind(c.bindings); err != nil {
 		return err
 	}
-	w.policy.Store(c.policy)
+	w.adopt(c)
 	w.gate.SetPolicy(c.policy)
-	w.subjects.Store(c.subjects)
-	w.retention.Store(int64(c.retention))
 	w.version.Store(int64(p.Version))
 	w.proxy.Refresh()
 	return nil
+}
+
+// adopt makes it what the worker goes by.
+func (w *Worker) adopt(c *compiled) {
+	w.policy.Store(c.policy)
+	w.subjects.Store(c.subjects)
+	w.retention.Store(int64(c.retention))
 }

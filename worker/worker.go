@@ -97,9 +97,7 @@ func (w *Worker) open(ctx context.Context) (_ listeners, err error) {
 	if err != nil {
 		return listeners{}, err
 	}
-	w.policy.Store(c.policy)
-	w.subjects.Store(c.subjects)
-	w.retention.Store(int64(c.retention))
+	w.adopt(c)
 	w.version.Store(int64(w.config.Policy.Version))
 	// Roots are read before the confinement, which hides where they are.
 	roots, err := x509.SystemCertPool()
@@ -118,7 +116,7 @@ func (w *Worker) open(ctx context.Context) (_ listeners, err error) {
 			closeAll(ls.gate, ls.control)
 		}
 	}()
-	if err := w.openLog(ctx); err != nil {
+	if err := w.openLog(ctx, c); err != nil {
 		return ls, err
 	}
 	if w.ca, err = openCA(filepath.Join(w.layout.State(), "ca.sealed"), w.config.Agent, w.config.Data); err != nil {
@@ -158,9 +156,9 @@ func (w *Worker) open(ctx context.Context) (_ listeners, err error) {
 	return ls, err
 }
 
-// openLog opens the log and the book of alerts, with its rules. The keys that came over the
-// pipe are wiped once both have derived their own.
-func (w *Worker) openLog(ctx context.Context) (err error) {
+// openLog opens the log and the book of alerts, with its rules. The keys that
+// came over the pipe are wiped once both have derived their own.
+func (w *Worker) openLog(ctx context.Context, c *compiled) (err error) {
 	keys := audit.Keys{Body: secretbytes.New(w.config.Data), Sign: secretbytes.New(w.config.Sign)}
 	if w.db, err = sqldb.Open(ctx, filepath.Join(w.layout.State(), "agent.db")); err != nil {
 		return err
@@ -173,7 +171,7 @@ func (w *Worker) openLog(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return w.watch(w.config.Policy)
+	return w.watch(c)
 }
 
 func (w *Worker) serve(ctx context.Context, ls listeners) error {

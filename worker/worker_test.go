@@ -49,9 +49,8 @@ func newWorker(t testing.TB, source string) *Worker {
 		config: control.Start{Agent: "support", Token: "right", Caller: os.Geteuid()}, db: db, audit: log, alerts: alerts,
 		log: slog.New(slog.DiscardHandler), conns: make(chan struct{}, maxConns),
 	}
-	w.policy.Store(c.policy)
-	w.subjects.Store(c.subjects)
-	if err := w.watch(control.Policy{Source: source}); err != nil {
+	w.adopt(c)
+	if err := w.watch(c); err != nil {
 		t.Fatal(err)
 	}
 	w.gate = gate.New(gate.Config{Agent: "support", Policy: c.policy, Log: w.events, Alerts: w.rules})
