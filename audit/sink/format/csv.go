@@ -89,14 +89,14 @@ func appendRow(dst []byte, cells []string) []byte {
 			dst = append(dst, ',')
 		}
 		dst = append(dst, '"')
-		dst = append(dst, strings.ReplaceAll(safeCell(cell), `"`, `""`)...)
+		dst = append(dst, strings.ReplaceAll(Cell(cell), `"`, `""`)...)
 		dst = append(dst, '"')
 	}
 	return append(dst, '\r', '\n')
 }
 
-// safeCell makes text of a cell. Spreadsheets also look behind leading blanks.
-func safeCell(s string) string {
+// Cell makes text of a cell. Spreadsheets also look behind leading blanks.
+func Cell(s string) string {
 	s = inert.Text(s)
 	first, n := utf8.DecodeRuneInString(strings.TrimLeft(s, " \u00a0\u3000"))
 	if n > 0 && strings.ContainsRune("=+-@|＝＋－＠", first) {

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"charm.land/lipgloss/v2"
+
+	"ambit/audit/sink/format"
 )
 
 //go:embed report.html.tmpl
@@ -28,18 +30,10 @@ func (r Report) CSV(w io.Writer) error {
 	c := csv.NewWriter(w)
 	_ = c.Write([]string{"time", "agent", "group", "what", "target", "why", "rule", "asked", "result", "log and position"})
 	for _, e := range r.Entries {
-		_ = c.Write([]string{cell(e.Time), cell(e.Agent), e.Group, cell(e.What), cell(e.Target), cell(e.Why), cell(e.Rule), cell(e.Asked), cell(e.Result), cell(e.Where)})
+		_ = c.Write([]string{format.Cell(e.Time), format.Cell(e.Agent), e.Group, format.Cell(e.What), format.Cell(e.Target), format.Cell(e.Why), format.Cell(e.Rule), format.Cell(e.Asked), format.Cell(e.Result), format.Cell(e.Where)})
 	}
 	c.Flush()
 	return c.Error()
-}
-
-// cell is text that no spreadsheet takes for a formula (OWASP, CSV injection).
-func cell(s string) string {
-	if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
-		return "'" + s
-	}
-	return s
 }
 
 // Text writes the report for a terminal. With color the groups have one.
