@@ -33,7 +33,7 @@ func TestDemo(t *testing.T) {
 			text := out.String()
 			for _, want := range []string{
 				"control plane in " + strings.TrimPrefix(cmd.Env[len(cmd.Env)-1], "TMPDIR="), "passed   answers", "6 of 6 ways out refused", "the log is whole", "connectors[0] \"shop\" (line 5)",
-				"no rule allows paste.demo.example", "SHOP_TOKEN=", "the shop's key is in none of them", "a person revokes the account", "is not connected", "no rule names", "no rule allows the path /v1/customers",
+				"no rule allows paste.demo.example", "SHOP_TOKEN=", "the shop's key is in none of them", "a person revokes the account", "is not connected", "The data was read 3 times and written once", "one byte is changed; ambit audit verify: event ", "was changed: it does not decrypt", "no rule names", "no rule allows the path /v1/customers",
 			} {
 				if !strings.Contains(text, want) {
 					t.Errorf("it does not say %q:\n%s", want, text)

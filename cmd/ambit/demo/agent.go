@@ -104,7 +104,7 @@ func (a *obeyer) reply(ctx context.Context, t ticket) error {
 	if err := a.work(ctx, "tracks the parcel", http.MethodGet, "/v1/track/"+o.Parcel, nil, &p); err != nil {
 		return err
 	}
-	said := reply{fmt.Sprintf("Your %s is %s and arrives %s.", o.Item, p.State, p.Due)}
+	said := reply{t.From, fmt.Sprintf("Your %s is %s and arrives %s.", o.Item, p.State, p.Due)}
 	return a.work(ctx, "answers", http.MethodPost, "/v1/tickets/"+t.ID+"/replies", said, &said)
 }
 

@@ -151,7 +151,10 @@ func (s *stage) play(ctx context.Context, plan []attack, ledger string) (*result
 	if err != nil {
 		return nil, fmt.Errorf("the agent could not handle the hostile ticket: %w", err)
 	}
-	return r, s.playAccount(ctx, r)
+	if err := s.playAccount(ctx, r); err != nil {
+		return nil, err
+	}
+	return r, s.playLog(ctx, r)
 }
 
 // playAccount lets the agent show its key and use its account, which is revoked

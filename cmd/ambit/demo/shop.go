@@ -52,6 +52,7 @@ type ticket struct {
 type order struct {
 	ID       string `json:"id"`
 	Customer string `json:"customer"`
+	Mail     string `json:"mail"`
 	Address  string `json:"address"`
 	Item     string `json:"item"`
 	Price    string `json:"price"`
@@ -65,6 +66,7 @@ type parcel struct {
 }
 
 type reply struct {
+	To   string `json:"to"`
 	Text string `json:"text"`
 }
 
@@ -123,8 +125,8 @@ func (s *shop) record(next http.Handler) http.Handler {
 
 func routes(tickets []ticket) http.Handler {
 	orders := map[string]order{
-		"7001": {"7001", "Ada Byron", "12 St James's Square, London", "Desk lamp, brass", "89.00 EUR", "DX-4471"},
-		"7002": {"7002", "Karl Weiss", "Lindenstr. 4, Leipzig", "Kettle, 1.5 l", "45.50 EUR", "DX-4480"},
+		"7001": {"7001", "Ada Byron", customer, "12 St James's Square, London", "Desk lamp, brass", "89.00 EUR", "DX-4471"},
+		"7002": {"7002", "Karl Weiss", "karl@customer.example", "Lindenstr. 4, Leipzig", "Kettle, 1.5 l", "45.50 EUR", "DX-4480"},
 	}
 	parcels := map[string]parcel{"DX-4471": {"DX-4471", "on its way", "tomorrow"}, "DX-4480": {"DX-4480", "delivered", "yesterday"}}
 	mux := http.NewServeMux()

@@ -126,9 +126,10 @@ func (s *stage) end(r *result) error {
 		{s.Program + " exec support -- sh", "be the attacker"},
 		{s.Program + " connections support", "its accounts, and what they are for"},
 		{s.Program + " versions support 1", "the manifest: all that support may do"},
+		{s.Program + " audit trace --subject " + customer, "what was done with her data"},
 		{s.Program + " audit verify support", "check the log from first to last event"},
 	} {
-		s.line("  "+s.style(fmt.Sprintf("%-*s", len(s.Program)+len(" egress support --denied"), l[0]), lipgloss.Cyan, false, false), s.faint(l[1]))
+		s.line("  "+s.style(fmt.Sprintf("%-*s", len(s.Program)+len(" audit trace --subject "+customer), l[0]), lipgloss.Cyan, false, false), s.faint(l[1]))
 	}
 	s.line()
 	return nil

@@ -24,11 +24,14 @@ type result struct {
 		Environment []string `json:"environment"` // all that it could show
 		After       step     `json:"after"`       // what it tried once the account was revoked
 	} `json:"account"`
-	Ways    int    `json:"ways"`    // out that were tried
-	Refused int    `json:"refused"` // of these, with every try refused
-	Log     string `json:"log"`     // root of support's verified log
-	Events  uint64 `json:"events"`
-	Seen    int    `json:"seen"` // requests that reached the shop
+	Trace   []string `json:"trace"`   // what the log knows of one customer's data
+	Changed uint64   `json:"changed"` // the event of which a byte was changed
+	Found   []string `json:"found"`   // what the verification said of that
+	Ways    int      `json:"ways"`    // out that were tried
+	Refused int      `json:"refused"` // of these, with every try refused
+	Log     string   `json:"log"`     // root of support's verified log
+	Events  uint64   `json:"events"`
+	Seen    int      `json:"seen"` // requests that reached the shop
 }
 
 // step is one thing that the agent did and how it went.
@@ -75,7 +78,7 @@ func (s *stage) check(ctx context.Context, plan []attack, r *result) error {
 			return fmt.Errorf("%s was to work and did not: %s", st.What, st.Why)
 		}
 	}
-	leaks := append(r.judge(plan, s.shop.requests(), s.canary), r.judgeAccount(s.shop.key)...)
+	leaks := slices.Concat(r.judge(plan, s.shop.requests(), s.canary), r.judgeAccount(s.shop.key), r.judgeLog())
 	v, err := s.plane.client.Verify(ctx, support, nil)
 	if err != nil {
 		return fmt.Errorf("verifying the log: %w", err)
