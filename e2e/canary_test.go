@@ -274,6 +274,8 @@ func canaries(t *testing.T, h *home) {
 	for _, args := range [][]string{
 		{"egress", "a", "--json"}, {"egress", "a"}, {"alerts", "--json"}, {"alerts"}, {"connections", "a", "--json"}, {"connections", "a"}, {"audit", "head", "a"}, {"audit", "verify", "a", "--json"},
 		{"output", "a"}, {"status", "a", "--json"}, {"agents", "--json"}, {"versions", "a", "--json"}, {"versions", "a", "1"}, {"keys", "status", "--json"},
+		{"audit", "search", "a"}, {"audit", "search", "a", "--json"}, {"audit", "search", "--control", "--json"}, {"audit", "trace", "--subject", "x@example.com", "--json"},
+		{"audit", "prove", "a", "0"}, {"audit", "export", "a", "--out", "-", "--format", "csv", "--format", "ocsf"}, {"audit", "sinks", "--json"}, {"alerts", "destinations", "--json"},
 	} {
 		out := h.run(args...)
 		look.look("ambit "+strings.Join(args, " "), []byte(out))
@@ -416,7 +418,7 @@ func liveWithSecrets(t *testing.T, h *home, s *services, secrets map[string]stri
 	says("received", `curl -sS -H "Authorization: Bearer $GITHUB_TOKEN" "`+s.at("api.github.com", "/repos/acme/shop?X-Echo=1")+`"`)
 	says("packed", `curl -sS -H "Authorization: Bearer $BEARER_TOKEN" "`+s.at("bearer.example.com", "/packed")+`"`)
 	says("urn:ambit:problem:reference-misplaced", `curl -sS -H "X-Any: $BEARER_TOKEN" "`+s.at("api.github.com", "/repos/acme/shop")+`"`)
-	says("urn:ambit:problem:signature-refused", `curl -sS -H "X-Amz-Date: 20200101T000000Z" -H "X-Amz-Content-Sha256: UNSIGNED-PAYLOAD" -H "Authorization: AWS4-HMAC-SHA256 Credential=$AWS_ACCESS_KEY_ID/20200101/eu-central-1/s3/aws4_request, SignedHeaders=host;x-amz-content-sha256;x-amz-date, Signature=`+strings.Repeat("0", 64)+`" "`+s.at("acme-data.s3.eu-central-1.amazonaws.com", "/x")+`"`)
+	says("urn:ambit:problem:signature-refused", `curl -sS -H "X-Amz-Date: 20200101T000000Z" -H "X-Amz-Content-Sha256: UNSIGNED-PAYLOAD" -H "Authorization: AWS4-HMAC-SHA256 Credential=$AWS_ACCESS_KEY_ID/20200101/eu-central-1/s3/aws4_request, SignedHeaders=host;x-amz-content-sha256;x-amz-date, Signature=`+strings.Repeat("5e", 32)+`" "`+s.at("acme-data.s3.eu-central-1.amazonaws.com", "/x")+`"`)
 	s.servers["github"].Set(standin.Limited)
 	says("API rate limit exceeded", `curl -sS -H "Authorization: Bearer $GITHUB_TOKEN" "`+s.at("api.github.com", "/repos/acme/shop")+`"`)
 
