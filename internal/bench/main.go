@@ -44,6 +44,7 @@ func figures() []figure {
 		{"account", "requests with an account against those without; revoke to cut", accounts},
 		{"rules", "requests through the gate with more and more rules", rules},
 		{"idle", "memory and processor time of an idle agent", idle},
+		{"log", "durable appends, verification and export of a log", durables},
 		{"search", "a log of ten million events, searched and traced", searches},
 		{"agents", "the first agent beside more and more idle ones", crowd},
 	}
