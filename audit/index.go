@@ -18,10 +18,13 @@ const (
 	smallSegment = 4096
 	largeSegment = 16 * smallSegment
 
-	// quietFor is how long the log has not grown when the index is built, and
-	// busyBacklog how many events may wait for that.
+	// The index is built when the log has hardly grown for quietFor: by fewer than
+	// quietGrowth events. busyBacklog is how many events may wait for that. Until
+	// then a search reads them, in some 10 µs each; building under load would take
+	// that from requests.
 	quietFor    = 50 * time.Millisecond
-	busyBacklog = 4 * smallSegment
+	quietGrowth = 16
+	busyBacklog = 16 * smallSegment
 	// indexRetry is when the index is tried again after it could not be written.
 	indexRetry = 30 * time.Second
 )
@@ -137,7 +140,7 @@ func (x *indexer) run(ctx context.Context) {
 	}
 }
 
-// quiet waits until the log has not grown for a moment, or the index is far
+// quiet waits until the log has hardly grown for a moment, or the index is far
 // behind.
 func (x *indexer) quiet(ctx context.Context) error {
 	for {
@@ -150,7 +153,7 @@ func (x *indexer) quiet(ctx context.Context) error {
 			return ctx.Err()
 		case <-time.After(quietFor):
 		}
-		if x.l.Size() == before {
+		if x.l.Size() < before+quietGrowth {
 			return nil
 		}
 	}
