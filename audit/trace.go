@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"ambit"
 )
 
@@ -279,26 +281,47 @@ func (j *joining) loadParents(ctx context.Context, rows []row) error {
 	return nil
 }
 
+// finishers is how many parts of an answer are read at the same time: some of
+// the database's readers stay free for others.
+const finishers = 2
+
 // finish reads the calls that were found and what belongs to them.
 func (j *joining) finish(ctx context.Context, subjects []ambit.Subject) error {
+	type part struct {
+		touches []Touch
+		weight  int
+	}
 	j.parents = nil
 	j.trail.Touches = []Touch{}
 	weight := 0
-	for len(j.hits) > 0 {
-		n := min(len(j.hits), 256)
-		touches, w, err := j.touches(ctx, j.hits[:n], subjects)
-		if err != nil {
+	for len(j.hits) > 0 && weight < maxWeight {
+		var parts [finishers]part
+		work, ctx := errgroup.WithContext(ctx)
+		for i := range parts {
+			n := min(len(j.hits), 256)
+			if n == 0 {
+				break
+			}
+			hits := j.hits[:n]
+			j.hits = j.hits[n:]
+			work.Go(func() (err error) {
+				parts[i].touches, parts[i].weight, err = j.touches(ctx, hits, subjects)
+				return err
+			})
+		}
+		if err := work.Wait(); err != nil {
 			return err
 		}
-		j.trail.Touches, j.hits = append(j.trail.Touches, touches...), j.hits[n:]
-		if weight += w; weight >= maxWeight && len(j.hits) > 0 {
-			j.trail.Cut = true
-			break
+		for _, p := range parts {
+			j.trail.Touches = append(j.trail.Touches, p.touches...)
+			weight += p.weight
 		}
 	}
+	j.trail.Cut = j.trail.Cut || len(j.hits) > 0
 	return nil
 }
 
+// touches may be called several times at once: it changes nothing of j.
 func (j *joining) touches(ctx context.Context, hits []hit, subjects []ambit.Subject) (touches []Touch, weight int, err error) {
 	roots := make([]uint64, len(hits))
 	index := make(map[uint64]int, len(hits)) // of the touch that a position is part of
