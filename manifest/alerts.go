@@ -62,7 +62,7 @@ var (
 	// tuningKeys are those that an entry for an alert of Ambit's own may have.
 	tuningKeys = []string{"name", "severity", "count", "within"}
 	severities = []string{"off", "info", "low", "medium", "high", "critical"}
-	effects    = []string{"read", "write", "delete", "spend", "send", "publish", "access"}
+	effects    = []string{"read", "write", "delete", "spend", "send", "publish", "access", "bulk", "customer"}
 
 	codePattern   = pattern(`^[a-z][a-z0-9-]{0,59}$`)
 	statusPattern = pattern(`^([1-9][0-9]{2})-([1-9][0-9]{2})$`)
