@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"ambit"
@@ -73,7 +74,7 @@ type value struct {
 func (t *Task) Check(call *ambit.ToolCall) Finding {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	values, err := argumentsOf(call.Args)
+	values, err := argumentsOf(call.Args, call.Tool.Targets)
 	if err != nil {
 		return deny(Doubt{Code: "target", Text: "its arguments cannot be read: " + err.Error()}, t.tainted)
 	}
@@ -318,8 +319,9 @@ func subset(of, all []ambit.Effect) bool {
 // name is an argument in words: its pointer without the slash.
 func name(pointer string) string { return strings.TrimPrefix(pointer, "/") }
 
-// argumentsOf are the values of the arguments of a call.
-func argumentsOf(args []byte) (values []value, err error) {
+// argumentsOf are the values of the arguments of a call. Of an object that is a
+// target itself the names are values too: they say who gets something.
+func argumentsOf(args []byte, targets []string) (values []value, err error) {
 	if len(args) == 0 {
 		return nil, nil
 	}
@@ -337,5 +339,29 @@ func argumentsOf(args []byte) (values []value, err error) {
 			values = append(values, value{pointer: pointer, text: v.String(), number: true})
 		}
 	})
+	eachObject(doc, "", func(pointer string, names []string) {
+		if !matchesAny(targets, pointer) {
+			return
+		}
+		for _, n := range names {
+			values = append(values, value{pointer: pointer, text: n})
+		}
+	})
 	return values, nil
+}
+
+// eachObject calls f with the names in each object.
+func eachObject(v any, pointer string, f func(pointer string, names []string)) {
+	switch v := v.(type) {
+	case map[string]any:
+		names := sortedKeys(v)
+		f(pointer, names)
+		for _, k := range names {
+			eachObject(v[k], pointer+"/"+escape(k), f)
+		}
+	case []any:
+		for i, e := range v {
+			eachObject(e, pointer+"/"+strconv.Itoa(i), f)
+		}
+	}
 }

@@ -117,6 +117,8 @@ func TestRecords(t *testing.T) {
 	asks(t, task, call(pay(), map[string]any{"to": "A-1"}), "")
 	asks(t, task, call(pay(), map[string]any{"to": "eve@evil.example"}), "the result of shop.get")
 	asks(t, task, call(pay(), map[string]any{"to": []string{"ann@shop.example", "eve@evil.example"}}), "eve@evil.example")
+	asks(t, task, call(pay(), map[string]any{"to": map[string]any{"ann@shop.example": "A-1"}}), "")
+	asks(t, task, call(pay(), map[string]any{"to": map[string]any{"eve@evil.example": "A-1"}}), "eve@evil.example")
 }
 
 func TestQuantity(t *testing.T) {

@@ -62,6 +62,7 @@ type Gate struct {
 	log    Log
 	alerts Alerter
 	denied *rate.Limiter
+	let    atomic.Uint64 // requests of the agent's own that were let through
 }
 
 // How many refusals an agent may cause at once, and how many a second after
@@ -134,8 +135,15 @@ func (g *Gate) CheckWith(ctx context.Context, r *ambit.Request, door *ambit.Verd
 		_ = g.denied.Wait(ctx) // ends early only with ctx: it is refused either way
 		return nil, &ambit.DenyError{Verdict: v, Event: &seq}
 	}
+	if r.Principal == ambit.PrincipalAgent {
+		g.let.Add(1)
+	}
 	return &Grant{gate: g, req: *r, verdict: v, seq: seq, start: time.Now()}, nil
 }
+
+// Requests is how many requests of the agent's own were let through: what they
+// brought it is untrusted text that no tool has seen.
+func (g *Gate) Requests() uint64 { return g.let.Load() }
 
 // effects are those of the method. What a WebSocket or an unopened connection
 // carries is not seen, so it may read and write.
