@@ -29,7 +29,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"ambit"
@@ -125,28 +124,24 @@ func setDefault[T int | int64 | uint32 | time.Duration](v *T, d T) {
 
 // Proxy is the egress door of one agent. It is safe for concurrent use.
 type Proxy struct {
-	gate      *gate.Gate
-	vault     *vault.Vault // nil: no credentials
-	endpoints func() Endpoints
-	subjects  func() *scan.Matcher
-	leaves    *leaves
-	resolver  Resolver
-	roots     *x509.CertPool
-	never     map[netip.AddrPort]bool
-	limits    Limits
-	log       *slog.Logger
-	tls       *tls.Config // of the agent's side
-	buffers   buffers
+	agent    side         // for the agent's programs
+	vault    *vault.Vault // nil: no credentials
+	subjects func() *scan.Matcher
+	leaves   *leaves
+	resolver Resolver
+	roots    *x509.CertPool
+	never    map[netip.AddrPort]bool
+	limits   Limits
+	log      *slog.Logger
+	tls      *tls.Config // of the agent's side
+	buffers  buffers
 
-	ctx      context.Context // ends with Close
-	cancel   context.CancelFunc
-	requests atomic.Int64 // in flight
-	up       atomic.Pointer[upstream]
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
 
 	mu     sync.Mutex // held for a few instructions
 	closed bool
 	conns  map[net.Conn]struct{}
-	flying flights
 	wg     sync.WaitGroup // connections and HTTP/2 handlers; Add only under mu and while not closed
 }
 
@@ -173,11 +168,12 @@ func New(c Config) (*Proxy, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Proxy{
-		gate: c.Gate, vault: c.Vault, endpoints: c.Endpoints, subjects: c.Subjects, resolver: c.Resolver, roots: c.Roots,
+		vault: c.Vault, subjects: c.Subjects, resolver: c.Resolver, roots: c.Roots,
 		limits: c.Limits.withDefaults(), log: c.Log,
 		never: make(map[netip.AddrPort]bool, len(c.Never)),
 		conns: make(map[net.Conn]struct{}),
 	}
+	p.agent = side{Proxy: p, gate: c.Gate, endpoints: c.Endpoints, most: int64(p.limits.Requests)}
 	for _, a := range c.Never {
 		p.never[netip.AddrPortFrom(a.Addr().Unmap(), a.Port())] = true
 	}
@@ -209,9 +205,7 @@ func (p *Proxy) Close() error {
 		c.Close()
 	}
 	p.wg.Wait()
-	if up := p.up.Load(); up != nil {
-		up.close()
-	}
+	p.agent.close()
 	return nil
 }
 

@@ -114,8 +114,8 @@ func isGRPC(h http.Header) bool {
 }
 
 // deny logs what the door found by itself and returns the answer to it.
-func (p *Proxy) deny(ctx context.Context, r *ambit.Request, status int, reason ambit.Reason) *refusal {
-	_, err := p.check(ctx, r, &ambit.Verdict{Reason: reason})
+func (s *side) deny(ctx context.Context, r *ambit.Request, status int, reason ambit.Reason) *refusal {
+	_, err := s.check(ctx, r, &ambit.Verdict{Reason: reason})
 	f := refused(err)
 	if f.verdict.Reason.Code == reason.Code {
 		f.status = status
