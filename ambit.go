@@ -133,6 +133,11 @@ type Request struct {
 	Touched    []Subject   // whom its URL is about, as far as that was recognised
 }
 
+// InternalHost is the name under which an agent's computer reaches Ambit itself,
+// in plain HTTP on port 80. Its worker answers; nobody is asked for an address,
+// and nothing of it leaves. No rule can name it.
+const InternalHost = "ambit.internal"
+
 // MaxIntent is the longest intent that is kept, in bytes.
 const MaxIntent = 512
 

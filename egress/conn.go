@@ -245,7 +245,7 @@ func (l *link) connect(target, host string) {
 		l.answerRefusal(l.refuse(badRequest("bytes follow the CONNECT before it was answered")), false, false, false)
 		return
 	}
-	if _, v := l.p.upstream().ends.Endpoint(name, port); v.Decision != ambit.Allow {
+	if v := l.p.opens(name, port); v.Decision != ambit.Allow {
 		if v.Reason.Code == "" {
 			v.Reason = ambit.Reason{Code: "host-not-allowed", Text: "no rule allows " + l.to.authority()}
 		}

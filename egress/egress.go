@@ -27,8 +27,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ambit"
@@ -65,6 +67,13 @@ type Config struct {
 	// Subjects returns what finds whom a call is about, for the log; called for
 	// each request. Default: nothing is looked for.
 	Subjects func() *scan.Matcher
+	// Internal answers requests to http://ambit.internal: whoever comes over a
+	// connection of the agent's, so that its programs need no token. It gets what
+	// was read as strictly as everything else, with the path in canonical form and
+	// the stated intent in the field Ambit-Intent; the door logs refusals only. It
+	// returns when the request's context ends, which it does when the program hangs
+	// up. Default: there is no such host.
+	Internal http.Handler
 	// CA signs the certificates the agent's programs see. Required.
 	CA *CA
 	// Resolver finds addresses. Default: net.DefaultResolver.
@@ -84,6 +93,8 @@ type Config struct {
 type Limits struct {
 	Conns        int           // connections at a time; default 512
 	Requests     int           // requests in flight over all connections; default 1024
+	Internal     int           // requests to ambit.internal at a time, beside those; default 64
+	InternalBody int64         // bytes of the body of one; default 4 MiB
 	Streams      uint32        // HTTP/2 streams at a time per connection; default 100
 	HeadBytes    int           // of a request head; default 64 KiB
 	HeadTime     time.Duration // from a head's first byte, or a handshake's, to its end; default 20 s
@@ -101,6 +112,8 @@ type Limits struct {
 func (l Limits) withDefaults() Limits {
 	setDefault(&l.Conns, 512)
 	setDefault(&l.Requests, 1024)
+	setDefault(&l.Internal, 64)
+	setDefault(&l.InternalBody, 4<<20)
 	setDefault(&l.Streams, 100)
 	setDefault(&l.HeadBytes, 64<<10)
 	setDefault(&l.HeadTime, 20*time.Second)
@@ -125,6 +138,8 @@ func setDefault[T int | int64 | uint32 | time.Duration](v *T, d T) {
 // Proxy is the egress door of one agent. It is safe for concurrent use.
 type Proxy struct {
 	agent    side         // for the agent's programs
+	internal http.Handler // nil: there is none
+	insiders atomic.Int64 // requests to it in flight
 	vault    *vault.Vault // nil: no credentials
 	subjects func() *scan.Matcher
 	leaves   *leaves
@@ -168,7 +183,7 @@ func New(c Config) (*Proxy, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Proxy{
-		vault: c.Vault, subjects: c.Subjects, resolver: c.Resolver, roots: c.Roots,
+		vault: c.Vault, internal: c.Internal, subjects: c.Subjects, resolver: c.Resolver, roots: c.Roots,
 		limits: c.Limits.withDefaults(), log: c.Log,
 		never: make(map[netip.AddrPort]bool, len(c.Never)),
 		conns: make(map[net.Conn]struct{}),

@@ -120,10 +120,7 @@ func (s *side) judge(ctx context.Context, cancel context.CancelFunc, o *origin, 
 		r.Intent = intent
 	}
 	if !ok {
-		return nil, s.deny(ctx, r, http.StatusBadRequest, ambit.Reason{
-			Code: "forged-header", Text: "the request has a header field in Ambit's name other than one Ambit-Intent",
-			Remedy: "this is for the program that sent it to mend; no rule can allow it",
-		})
+		return nil, s.deny(ctx, r, http.StatusBadRequest, forgedHeader())
 	}
 	r.Header = c.header
 	if m := s.subjects(); m != nil {
@@ -202,6 +199,9 @@ func isHex(c byte) bool {
 // door itself has against the call, nil for nothing. cancel cuts the call when
 // the policy changes under it.
 func (s *side) admit(ctx context.Context, cancel context.CancelFunc, r *ambit.Request, door *ambit.Verdict) (*admitted, *refusal) {
+	if door == nil && s.isInternal(r.Host) {
+		door = notHere()
+	}
 	up := s.upstream()
 	ep, v := up.ends.Endpoint(r.Host, r.Port)
 	if v.Decision == ambit.Allow && door == nil {

@@ -136,6 +136,13 @@ func badRequest(text string) ambit.Reason {
 	return ambit.Reason{Code: "bad-request", Text: text, Remedy: "this is for the program that sent it to mend; no rule can allow it"}
 }
 
+func forgedHeader() ambit.Reason {
+	return ambit.Reason{
+		Code: "forged-header", Text: "the request has a header field in Ambit's name other than one Ambit-Intent",
+		Remedy: "this is for the program that sent it to mend; no rule can allow it",
+	}
+}
+
 func mismatch(what, got, want string) ambit.Reason {
 	return ambit.Reason{
 		Code: "name-mismatch",
