@@ -133,7 +133,7 @@ func (w *Worker) open(ctx context.Context) (_ listeners, err error) {
 	w.gate = gate.New(gate.Config{Agent: w.config.Agent, Policy: c.policy, Log: &w.delivery, Alerts: w.rules})
 	w.proxy, err = egress.New(egress.Config{
 		Gate: w.gate, Endpoints: func() egress.Endpoints { return w.policy.Load() }, Subjects: w.subjects.Load,
-		CA: w.ca, Resolver: &net.Resolver{PreferGo: true}, Roots: roots, Never: w.config.Never, Vault: w.vault, Log: w.log,
+		Internal: w.inside(), CA: w.ca, Resolver: &net.Resolver{PreferGo: true}, Roots: roots, Never: w.config.Never, Vault: w.vault, Log: w.log,
 	})
 	if err != nil {
 		return ls, err
