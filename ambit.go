@@ -119,6 +119,10 @@ type Request struct {
 	Principal Principal
 	Action    Action
 	Intent    string // as the agent stated it, at most MaxIntent bytes; "" is unstated
+	Task      string // the piece of work that it belongs to; "" if that is not known
+	// Cause is the event of the same log on whose behalf Ambit itself asks: a tool
+	// call. nil if the agent asks.
+	Cause *uint64
 
 	// Of an egress request:
 	Scheme   string // "https", "http"; "tls" for passthrough

@@ -59,6 +59,9 @@ type Resolver interface {
 type Config struct {
 	// Gate decides. Required.
 	Gate *gate.Gate
+	// Errands judges what Ambit itself asks on behalf of a tool call: see
+	// [Proxy.Do]. Default: nothing is asked so.
+	Errands Judge
 	// Vault has the agent's credentials. Default: there are none.
 	Vault *vault.Vault
 	// Endpoints returns the policy in force. It is called for each request and
@@ -89,10 +92,18 @@ type Config struct {
 	Log *slog.Logger
 }
 
+// Judge is who decides requests, and the policy that says how their hosts are
+// reached: the two are one policy, in two rooms.
+type Judge struct {
+	Gate      *gate.Gate
+	Endpoints func() Endpoints // as Config.Endpoints
+}
+
 // Limits bounds what one agent can take. Zero fields take the defaults.
 type Limits struct {
 	Conns        int           // connections at a time; default 512
 	Requests     int           // requests in flight over all connections; default 1024
+	Errands      int           // requests of Ambit's own for it at a time, beside those; default 64
 	Internal     int           // requests to ambit.internal at a time, beside those; default 64
 	InternalBody int64         // bytes of the body of one; default 4 MiB
 	Streams      uint32        // HTTP/2 streams at a time per connection; default 100
@@ -112,6 +123,7 @@ type Limits struct {
 func (l Limits) withDefaults() Limits {
 	setDefault(&l.Conns, 512)
 	setDefault(&l.Requests, 1024)
+	setDefault(&l.Errands, 64)
 	setDefault(&l.Internal, 64)
 	setDefault(&l.InternalBody, 4<<20)
 	setDefault(&l.Streams, 100)
@@ -138,6 +150,7 @@ func setDefault[T int | int64 | uint32 | time.Duration](v *T, d T) {
 // Proxy is the egress door of one agent. It is safe for concurrent use.
 type Proxy struct {
 	agent    side         // for the agent's programs
+	own      side         // for errands; without a gate if there are none
 	internal http.Handler // nil: there is none
 	insiders atomic.Int64 // requests to it in flight
 	vault    *vault.Vault // nil: no credentials
@@ -166,6 +179,9 @@ func New(c Config) (*Proxy, error) {
 	if c.Gate == nil || c.Endpoints == nil || c.CA == nil {
 		return nil, errors.New("the egress proxy needs a gate, endpoints and a certificate authority")
 	}
+	if (c.Errands.Gate == nil) != (c.Errands.Endpoints == nil) {
+		return nil, errors.New("the egress proxy needs both a gate and endpoints for errands, or neither")
+	}
 	if c.Roots == nil {
 		roots, err := x509.SystemCertPool()
 		if err != nil {
@@ -189,6 +205,7 @@ func New(c Config) (*Proxy, error) {
 		conns: make(map[net.Conn]struct{}),
 	}
 	p.agent = side{Proxy: p, gate: c.Gate, endpoints: c.Endpoints, most: int64(p.limits.Requests)}
+	p.own = side{Proxy: p, gate: c.Errands.Gate, endpoints: c.Errands.Endpoints, most: int64(p.limits.Errands)}
 	for _, a := range c.Never {
 		p.never[netip.AddrPortFrom(a.Addr().Unmap(), a.Port())] = true
 	}
@@ -221,6 +238,7 @@ func (p *Proxy) Close() error {
 	}
 	p.wg.Wait()
 	p.agent.close()
+	p.own.close()
 	return nil
 }
 

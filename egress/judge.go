@@ -23,13 +23,18 @@ type origin struct {
 	scheme string // "https", "http"; "tls" before it is known what to do with it
 	host   string // canonical
 	port   uint16
-	intent string // as stated for the connection
+	intent string  // as stated for the connection
+	errand *Errand // what Ambit itself asks it for; nil if the agent asks
 
 	full, brief string // authority and field, made once
 }
 
 func (o *origin) request(action ambit.Action) *ambit.Request {
-	return &ambit.Request{Action: action, Scheme: o.scheme, Host: o.host, Port: o.port, Intent: o.intent}
+	r := &ambit.Request{Action: action, Scheme: o.scheme, Host: o.host, Port: o.port, Intent: o.intent}
+	if o.errand != nil {
+		r.Principal, r.Task, r.Cause = ambit.PrincipalAmbit, o.errand.Task, &o.errand.Cause
+	}
+	return r
 }
 
 // name sets host and port.
@@ -128,6 +133,9 @@ func (s *side) judge(ctx context.Context, cancel context.CancelFunc, o *origin, 
 		readable(c.header)
 	}
 	plan, door := s.examine(r)
+	if door == nil && o.errand != nil {
+		door = o.errand.judge(r)
+	}
 	a, f := s.admit(ctx, cancel, r, door)
 	if f == nil {
 		a.plan = plan
