@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
 	"ambit"
 	"ambit/gate"
 	"ambit/internal/hostname"
+	"ambit/internal/urlpath"
 	"ambit/vault"
 )
 
@@ -241,6 +243,11 @@ func (x *errand) prepare() (*call, error) {
 	q.Host = x.to.field() // as it leaves, which is what is signed
 	if q.Method == "" {
 		q.Method = http.MethodGet
+	}
+	if path, err := urlpath.Canonical(q.URL.EscapedPath()); err == nil { // as it leaves, too
+		if u, err := url.ParseRequestURI(path); err == nil {
+			q.URL.Path, q.URL.RawPath = u.Path, u.RawPath
+		}
 	}
 	if x.e.Connection != "" {
 		x.refer(q)

@@ -290,9 +290,8 @@ func TestErrandEnds(t *testing.T) {
 	w := newWallet(t, s, policy.Rule{Host: "other.example"})
 	w.connect()
 	w.allowErrands(w.rules...)
-	seen := 0
 	// do returns what an errand ended with, and its outcome.
-	do := func(ctx context.Context, e egress.Errand, path string) (string, error, ambit.Event) {
+	do := func(ctx context.Context, e egress.Errand, path string) (string, ambit.Event, error) {
 		t.Helper()
 		e.Request, e.Cause, e.Connection = request(t, "GET", s.url(path), ""), w.call(), "shop"
 		resp, err := w.proxy.Do(ctx, e)
@@ -306,23 +305,22 @@ func TestErrandEnds(t *testing.T) {
 		granted := w.log.await(func(l ambit.Event) bool {
 			return l.Kind == ambit.KindEgressRequest && l.Decision == ambit.Allow && len(l.Links) == 1 && l.Links[0].Seq == e.Cause
 		})
-		seen++
-		return text, err, w.ended(granted.Seq)
+		return text, w.ended(granted.Seq), err
 	}
 	for _, path := range []string{"/declared", "/long"} {
-		text, err, o := do(t.Context(), egress.Errand{MaxAnswer: 999}, path)
+		text, o, err := do(t.Context(), egress.Errand{MaxAnswer: 999}, path)
 		if !errors.Is(err, egress.ErrTooLong) || o.Detail == "" || strings.HasSuffix(text, " 1000") {
 			t.Errorf("%s: %q %v %+v", path, text, err, o)
 		}
 	}
-	if text, err, _ := do(t.Context(), egress.Errand{MaxAnswer: 1000}, "/declared"); err != nil || text != "200 1000" {
+	if text, _, err := do(t.Context(), egress.Errand{MaxAnswer: 1000}, "/declared"); err != nil || text != "200 1000" {
 		t.Errorf("as long as may be: %q, %v", text, err)
 	}
-	if text, err, _ := do(t.Context(), egress.Errand{}, "/moved"); err != nil || !strings.HasPrefix(text, "302") {
+	if text, _, err := do(t.Context(), egress.Errand{}, "/moved"); err != nil || !strings.HasPrefix(text, "302") {
 		t.Errorf("redirect: %q, %v", text, err)
 	}
 	for _, path := range []string{"/silent", "/slow"} {
-		_, err, o := do(t.Context(), egress.Errand{Timeout: 300 * time.Millisecond}, path)
+		_, o, err := do(t.Context(), egress.Errand{Timeout: 300 * time.Millisecond}, path)
 		if !errors.Is(err, context.DeadlineExceeded) || o.Detail == "" {
 			t.Errorf("%s: %v %+v", path, err, o)
 		}
@@ -330,7 +328,7 @@ func TestErrandEnds(t *testing.T) {
 		<-gone
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { <-waiting; cancel() }()
-		if _, err, o = do(ctx, egress.Errand{}, path); !errors.Is(err, context.Canceled) || o.Detail == "" {
+		if _, o, err = do(ctx, egress.Errand{}, path); !errors.Is(err, context.Canceled) || o.Detail == "" {
 			t.Errorf("%s, cancelled: %v %+v", path, err, o)
 		}
 		<-gone
@@ -341,14 +339,14 @@ func TestErrandEnds(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		if _, err, o = do(t.Context(), egress.Errand{}, path); !errors.Is(err, egress.ErrCut) && !strings.Contains(fmt.Sprint(err), "revoked") || o.Detail == "" {
+		if _, o, err = do(t.Context(), egress.Errand{}, path); !errors.Is(err, egress.ErrCut) && !strings.Contains(fmt.Sprint(err), "revoked") || o.Detail == "" {
 			t.Errorf("%s, revoked: %v %+v", path, err, o)
 		}
 		<-gone
 		w.connect()
 		// Its host is no longer allowed.
 		go func() { <-waiting; w.allowErrands() }()
-		if _, err, o = do(t.Context(), egress.Errand{}, path); !errors.Is(err, egress.ErrCut) || o.Detail == "" {
+		if _, o, err = do(t.Context(), egress.Errand{}, path); !errors.Is(err, egress.ErrCut) || o.Detail == "" {
 			t.Errorf("%s, no longer allowed: %v %+v", path, err, o)
 		}
 		<-gone

@@ -141,7 +141,7 @@ func (l *link) answerInternal(w *internalWriter, q *http.Request, body *internal
 		if err, is := x.(error); is && errors.Is(err, http.ErrAbortHandler) {
 			return
 		}
-		l.p.log.Error("the handler of "+ambit.InternalHost+" failed", slog.Any("panic", x), slog.String("stack", string(debug.Stack())))
+		l.p.log.Error("the handler of ambit.internal failed", slog.Any("panic", x), slog.String("stack", string(debug.Stack())))
 		if !w.begun {
 			f := failed(errors.New("the handler failed"), 0)
 			f.status, f.event = http.StatusInternalServerError, nil
