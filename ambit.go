@@ -119,6 +119,10 @@ type Request struct {
 	Principal Principal
 	Action    Action
 	Intent    string // as the agent stated it, at most MaxIntent bytes; "" is unstated
+	Task      string // the piece of work that it belongs to; "" if that is not known
+	// Cause is the event of the same log on whose behalf Ambit itself asks: a tool
+	// call. nil if the agent asks.
+	Cause *uint64
 
 	// Of an egress request:
 	Scheme   string // "https", "http"; "tls" for passthrough
@@ -132,6 +136,11 @@ type Request struct {
 	Header     http.Header // as the upstream will see it; never logged. nil when there is none
 	Touched    []Subject   // whom its URL is about, as far as that was recognised
 }
+
+// InternalHost is the name under which an agent's computer reaches Ambit itself,
+// in plain HTTP on port 80. Its worker answers; nobody is asked for an address,
+// and nothing of it leaves. No rule can name it.
+const InternalHost = "ambit.internal"
 
 // MaxIntent is the longest intent that is kept, in bytes.
 const MaxIntent = 512

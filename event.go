@@ -185,7 +185,7 @@ type KindSpec struct {
 // Catalogue is every kind of event, in the order of docs/events.md.
 func Catalogue() []KindSpec {
 	return []KindSpec{
-		{KindEgressRequest, "agent", "A call was decided, before anything left. With a connection it is also the use of its credential.", "action method host url intent rule reason effects subjects more connection task", false},
+		{KindEgressRequest, "agent", "A call was decided, before anything left. With a connection it is also the use of its credential.", "action method host url intent rule reason effects subjects more connection task links", false},
 		{KindEgressOutcome, "agent", "An allowed call ended. The subjects are those of its bodies.", "of action host status bytesOut bytesIn duration subjects more unseen detail", false},
 		{KindEgressName, "agent", "A name was asked for that no rule allows.", "action host url intent rule reason", false},
 		{KindToolCall, "agent", "A tool call was decided, before it ran.", "tool resource intent rule reason effects provenance subjects more connection task links", false},

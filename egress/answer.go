@@ -70,19 +70,42 @@ func cleanField(s string) bool {
 // answer passes the upstream's answer on. again is true if the agent's
 // connection is in good order after it.
 func (x *exchange) answer(resp *http.Response) (again bool, err error) {
-	if x.body != nil {
-		x.body.answered()
-	}
 	if resp.StatusCode < 200 {
 		return false, errors.New("the host switched to a protocol that was not asked for")
 	}
 	dropNamed(resp.Header)
-	out, err := appendHead(x.l.out[:0], resp.StatusCode, resp.Header)
-	x.l.out = out
+	f, err := x.begin(resp)
 	if err != nil {
 		return false, err
 	}
-	again = x.head.Minor == 1 && !x.head.Close && (x.body == nil || x.body.whole())
+	if f.bodyless || resp.ContentLength == 0 {
+		return f.again, x.l.write(x.l.out)
+	}
+	err = x.stream(resp, f.chunked)
+	if cap(x.l.out) > 4*smallBody {
+		x.l.out = nil
+	}
+	return f.again && err == nil, err
+}
+
+// form is how an answer is written.
+type form struct {
+	again    bool // the agent's connection is in good order after it
+	bodyless bool
+	chunked  bool
+}
+
+// begin writes an answer's head to x.l.out.
+func (x *exchange) begin(resp *http.Response) (form, error) {
+	if x.body != nil {
+		x.body.answered()
+	}
+	out, err := appendHead(x.l.out[:0], resp.StatusCode, resp.Header)
+	x.l.out = out
+	if err != nil {
+		return form{}, err
+	}
+	again := x.head.Minor == 1 && !x.head.Close && (x.body == nil || x.body.whole())
 	length := resp.ContentLength
 	bodyless := x.head.Method == http.MethodHead || resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified
 	chunked := !bodyless && length < 0 && x.head.Minor == 1
@@ -101,16 +124,8 @@ func (x *exchange) answer(resp *http.Response) (again bool, err error) {
 	if !again {
 		out = append(out, "Connection: close\r\n"...)
 	}
-	out = append(out, '\r', '\n')
-	x.l.out, x.sent = out, true
-	if bodyless || length == 0 {
-		return again, x.l.write(out)
-	}
-	err = x.stream(resp, chunked)
-	if cap(x.l.out) > 4*smallBody {
-		x.l.out = nil
-	}
-	return again && err == nil, err
+	x.l.out, x.sent = append(out, '\r', '\n'), true
+	return form{again, bodyless, chunked}, nil
 }
 
 func (l *link) write(b []byte) error {

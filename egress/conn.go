@@ -20,7 +20,7 @@ import (
 
 // link is one connection of the agent's.
 type link struct {
-	p      *Proxy
+	p      *side              // the agent's
 	ctx    context.Context    // ends with the connection
 	cancel context.CancelFunc // cuts it and what is under way for it
 	conn   net.Conn           // what is spoken on now: the raw connection, or the TLS in it
@@ -37,7 +37,7 @@ type link struct {
 }
 
 func (p *Proxy) newLink(ctx context.Context, c net.Conn, to origin) *link {
-	l := &link{p: p, conn: c, br: bufio.NewReader(c), to: to}
+	l := &link{p: &p.agent, conn: c, br: bufio.NewReader(c), to: to}
 	l.ctx, l.cancel = context.WithCancel(ctx)
 	context.AfterFunc(l.ctx, func() { c.Close() })
 	return l
@@ -245,7 +245,7 @@ func (l *link) connect(target, host string) {
 		l.answerRefusal(l.refuse(badRequest("bytes follow the CONNECT before it was answered")), false, false, false)
 		return
 	}
-	if _, v := l.p.upstream().ends.Endpoint(name, port); v.Decision != ambit.Allow {
+	if v := l.p.opens(name, port); v.Decision != ambit.Allow {
 		if v.Reason.Code == "" {
 			v.Reason = ambit.Reason{Code: "host-not-allowed", Text: "no rule allows " + l.to.authority()}
 		}

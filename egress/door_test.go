@@ -185,6 +185,9 @@ type door struct {
 	socket net.Listener
 	set    atomic.Pointer[policy.Set]
 	intent string
+
+	ownGate *gate.Gate // of errands
+	own     atomic.Pointer[policy.Set]
 }
 
 func newDoor(t testing.TB, c egress.Config, rules ...policy.Rule) *door {
@@ -208,6 +211,8 @@ func newDoor(t testing.TB, c egress.Config, rules ...policy.Rule) *door {
 	if c.Roots == nil {
 		c.Roots = x509.NewCertPool()
 	}
+	d.ownGate = gate.New(gate.Config{Agent: "tester", Log: d.log, Alerts: d.alerts})
+	c.Errands = egress.Judge{Gate: d.ownGate, Endpoints: func() egress.Endpoints { return d.own.Load() }}
 	if d.proxy, err = egress.New(c); err != nil {
 		t.Fatal(err)
 	}
@@ -233,6 +238,18 @@ func (d *door) use(rules ...policy.Rule) {
 	}
 	d.set.Store(set)
 	d.gate.SetPolicy(set)
+}
+
+// allowErrands says what Ambit itself may ask.
+func (d *door) allowErrands(rules ...policy.Rule) {
+	d.t.Helper()
+	set, err := policy.Compile(policy.Egress{Rules: rules})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.own.Store(set)
+	d.ownGate.SetPolicy(set)
+	d.proxy.Refresh()
 }
 
 // pair is the two ends of a Unix socket, as between the computer and the gate.

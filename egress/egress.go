@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -58,6 +59,9 @@ type Resolver interface {
 type Config struct {
 	// Gate decides. Required.
 	Gate *gate.Gate
+	// Errands judges what Ambit itself asks on behalf of a tool call: see
+	// [Proxy.Do]. Default: nothing is asked so.
+	Errands Judge
 	// Vault has the agent's credentials. Default: there are none.
 	Vault *vault.Vault
 	// Endpoints returns the policy in force. It is called for each request and
@@ -66,6 +70,13 @@ type Config struct {
 	// Subjects returns what finds whom a call is about, for the log; called for
 	// each request. Default: nothing is looked for.
 	Subjects func() *scan.Matcher
+	// Internal answers requests to http://ambit.internal: whoever comes over a
+	// connection of the agent's, so that its programs need no token. It gets what
+	// was read as strictly as everything else, with the path in canonical form and
+	// the stated intent in the field Ambit-Intent; the door logs refusals only. It
+	// returns when the request's context ends, which it does when the program hangs
+	// up. Default: there is no such host.
+	Internal http.Handler
 	// CA signs the certificates the agent's programs see. Required.
 	CA *CA
 	// Resolver finds addresses. Default: net.DefaultResolver.
@@ -81,10 +92,20 @@ type Config struct {
 	Log *slog.Logger
 }
 
+// Judge is who decides requests, and the policy that says how their hosts are
+// reached: the two are one policy, in two rooms.
+type Judge struct {
+	Gate      *gate.Gate
+	Endpoints func() Endpoints // as Config.Endpoints
+}
+
 // Limits bounds what one agent can take. Zero fields take the defaults.
 type Limits struct {
 	Conns        int           // connections at a time; default 512
 	Requests     int           // requests in flight over all connections; default 1024
+	Errands      int           // requests of Ambit's own for it at a time, beside those; default 64
+	Internal     int           // requests to ambit.internal at a time, beside those; default 64
+	InternalBody int64         // bytes of the body of one; default 4 MiB
 	Streams      uint32        // HTTP/2 streams at a time per connection; default 100
 	HeadBytes    int           // of a request head; default 64 KiB
 	HeadTime     time.Duration // from a head's first byte, or a handshake's, to its end; default 20 s
@@ -102,6 +123,9 @@ type Limits struct {
 func (l Limits) withDefaults() Limits {
 	setDefault(&l.Conns, 512)
 	setDefault(&l.Requests, 1024)
+	setDefault(&l.Errands, 64)
+	setDefault(&l.Internal, 64)
+	setDefault(&l.InternalBody, 4<<20)
 	setDefault(&l.Streams, 100)
 	setDefault(&l.HeadBytes, 64<<10)
 	setDefault(&l.HeadTime, 20*time.Second)
@@ -125,28 +149,27 @@ func setDefault[T int | int64 | uint32 | time.Duration](v *T, d T) {
 
 // Proxy is the egress door of one agent. It is safe for concurrent use.
 type Proxy struct {
-	gate      *gate.Gate
-	vault     *vault.Vault // nil: no credentials
-	endpoints func() Endpoints
-	subjects  func() *scan.Matcher
-	leaves    *leaves
-	resolver  Resolver
-	roots     *x509.CertPool
-	never     map[netip.AddrPort]bool
-	limits    Limits
-	log       *slog.Logger
-	tls       *tls.Config // of the agent's side
-	buffers   buffers
+	agent    side         // for the agent's programs
+	own      side         // for errands; without a gate if there are none
+	internal http.Handler // nil: there is none
+	insiders atomic.Int64 // requests to it in flight
+	vault    *vault.Vault // nil: no credentials
+	subjects func() *scan.Matcher
+	leaves   *leaves
+	resolver Resolver
+	roots    *x509.CertPool
+	never    map[netip.AddrPort]bool
+	limits   Limits
+	log      *slog.Logger
+	tls      *tls.Config // of the agent's side
+	buffers  buffers
 
-	ctx      context.Context // ends with Close
-	cancel   context.CancelFunc
-	requests atomic.Int64 // in flight
-	up       atomic.Pointer[upstream]
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
 
 	mu     sync.Mutex // held for a few instructions
 	closed bool
 	conns  map[net.Conn]struct{}
-	flying flights
 	wg     sync.WaitGroup // connections and HTTP/2 handlers; Add only under mu and while not closed
 }
 
@@ -155,6 +178,9 @@ type Proxy struct {
 func New(c Config) (*Proxy, error) {
 	if c.Gate == nil || c.Endpoints == nil || c.CA == nil {
 		return nil, errors.New("the egress proxy needs a gate, endpoints and a certificate authority")
+	}
+	if (c.Errands.Gate == nil) != (c.Errands.Endpoints == nil) {
+		return nil, errors.New("the egress proxy needs both a gate and endpoints for errands, or neither")
 	}
 	if c.Roots == nil {
 		roots, err := x509.SystemCertPool()
@@ -173,11 +199,13 @@ func New(c Config) (*Proxy, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Proxy{
-		gate: c.Gate, vault: c.Vault, endpoints: c.Endpoints, subjects: c.Subjects, resolver: c.Resolver, roots: c.Roots,
+		vault: c.Vault, internal: c.Internal, subjects: c.Subjects, resolver: c.Resolver, roots: c.Roots,
 		limits: c.Limits.withDefaults(), log: c.Log,
 		never: make(map[netip.AddrPort]bool, len(c.Never)),
 		conns: make(map[net.Conn]struct{}),
 	}
+	p.agent = side{Proxy: p, gate: c.Gate, endpoints: c.Endpoints, most: int64(p.limits.Requests)}
+	p.own = side{Proxy: p, gate: c.Errands.Gate, endpoints: c.Errands.Endpoints, most: int64(p.limits.Errands)}
 	for _, a := range c.Never {
 		p.never[netip.AddrPortFrom(a.Addr().Unmap(), a.Port())] = true
 	}
@@ -209,9 +237,8 @@ func (p *Proxy) Close() error {
 		c.Close()
 	}
 	p.wg.Wait()
-	if up := p.up.Load(); up != nil {
-		up.close()
-	}
+	p.agent.close()
+	p.own.close()
 	return nil
 }
 

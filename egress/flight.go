@@ -55,4 +55,9 @@ func sameWay(a, b policy.Endpoint) bool {
 // that is now reached in another way, or not at all, is cut. Without it that
 // happens with the next request. Requests are always judged by the policy in
 // force.
-func (p *Proxy) Refresh() { p.upstream() }
+func (p *Proxy) Refresh() {
+	p.agent.upstream()
+	if p.own.gate != nil {
+		p.own.upstream()
+	}
+}

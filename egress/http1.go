@@ -85,6 +85,9 @@ func (l *link) serveRequest(head *httpstrict.Head) (again bool) {
 		l.answerRefusal(l.refuse(badRequest(surplus)), false, false, false)
 		return false
 	}
+	if l.p.answers(&l.to) {
+		return l.serveInternal(head, target)
+	}
 	c := call{method: head.Method, target: target, authority: head.Host, hasHost: head.HasHost, header: head.Header}
 	_, c.upgrade = head.Header["Upgrade"]
 	if c.upgrade && (head.Length != 0 || head.Minor == 0) {
@@ -299,14 +302,20 @@ func (b *requestBody) answered() {
 // finish waits until the transport has let go of the body, and says whether
 // all of it was read.
 func (b *requestBody) finish() bool {
+	whole := b.stop()
+	<-b.done
+	return whole
+}
+
+// stop ends the reading of the body, and says whether all of it was read.
+func (b *requestBody) stop() bool {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	whole := errors.Is(b.err, io.EOF)
 	if !whole {
 		b.err = errors.New("the request was answered before it was whole")
 		_ = b.l.conn.SetReadDeadline(time.Unix(1, 0)) // wakes a Read that waits
 	}
-	b.mu.Unlock()
-	<-b.done
 	return whole
 }
 

@@ -23,13 +23,18 @@ type origin struct {
 	scheme string // "https", "http"; "tls" before it is known what to do with it
 	host   string // canonical
 	port   uint16
-	intent string // as stated for the connection
+	intent string  // as stated for the connection
+	errand *Errand // what Ambit itself asks it for; nil if the agent asks
 
 	full, brief string // authority and field, made once
 }
 
 func (o *origin) request(action ambit.Action) *ambit.Request {
-	return &ambit.Request{Action: action, Scheme: o.scheme, Host: o.host, Port: o.port, Intent: o.intent}
+	r := &ambit.Request{Action: action, Scheme: o.scheme, Host: o.host, Port: o.port, Intent: o.intent}
+	if o.errand != nil {
+		r.Principal, r.Task, r.Cause = ambit.PrincipalAmbit, o.errand.Task, &o.errand.Cause
+	}
+	return r
 }
 
 // name sets host and port.
@@ -76,41 +81,41 @@ type admitted struct {
 
 // admitOne is judge within the bound of requests in flight. cancel cuts the call
 // when the policy changes under it; whoever gets admitted says when it has ended.
-func (p *Proxy) admitOne(ctx context.Context, cancel context.CancelFunc, o *origin, c *call) (*admitted, *refusal) {
-	if p.requests.Add(1) > int64(p.limits.Requests) {
-		p.requests.Add(-1)
+func (s *side) admitOne(ctx context.Context, cancel context.CancelFunc, o *origin, c *call) (*admitted, *refusal) {
+	if s.requests.Add(1) > s.most {
+		s.requests.Add(-1)
 		r := o.request(ambit.ActionConnect)
-		return nil, p.deny(ctx, r, http.StatusServiceUnavailable, ambit.Reason{
+		return nil, s.deny(ctx, r, http.StatusServiceUnavailable, ambit.Reason{
 			Code: "too-busy", Text: "this agent has too many requests in flight", Remedy: "let some of them end first",
 		})
 	}
-	a, f := p.judge(ctx, cancel, o, c)
+	a, f := s.judge(ctx, cancel, o, c)
 	if f != nil {
-		p.requests.Add(-1)
+		s.requests.Add(-1)
 	}
 	return a, f
 }
 
 // ended counts out what admitOne let in.
-func (p *Proxy) ended(a *admitted) {
-	p.flying.remove(a)
-	p.requests.Add(-1)
+func (s *side) ended(a *admitted) {
+	s.flying.remove(a)
+	s.requests.Add(-1)
 }
 
 // judge turns a call into a request, asks the gate and spends the grant. It
 // takes out of the call's header what may not leave.
-func (p *Proxy) judge(ctx context.Context, cancel context.CancelFunc, o *origin, c *call) (*admitted, *refusal) {
+func (s *side) judge(ctx context.Context, cancel context.CancelFunc, o *origin, c *call) (*admitted, *refusal) {
 	r := o.request(ambit.ActionHTTP)
 	r.Method = c.method
-	if f := p.sameName(ctx, o, c, r); f != nil {
+	if f := s.sameName(ctx, o, c, r); f != nil {
 		return nil, f
 	}
-	if f := p.canonical(ctx, c, r); f != nil {
+	if f := s.canonical(ctx, c, r); f != nil {
 		return nil, f
 	}
 	if c.upgrade {
 		if !isWebSocket(c) {
-			return nil, p.deny(ctx, r, http.StatusBadRequest, badRequest("the only upgrade there is here is to WebSocket version 13"))
+			return nil, s.deny(ctx, r, http.StatusBadRequest, badRequest("the only upgrade there is here is to WebSocket version 13"))
 		}
 		r.Action = ambit.ActionWebSocket
 		delete(c.header, "Sec-Websocket-Extensions") // no frame is compressed (H3)
@@ -120,18 +125,18 @@ func (p *Proxy) judge(ctx context.Context, cancel context.CancelFunc, o *origin,
 		r.Intent = intent
 	}
 	if !ok {
-		return nil, p.deny(ctx, r, http.StatusBadRequest, ambit.Reason{
-			Code: "forged-header", Text: "the request has a header field in Ambit's name other than one Ambit-Intent",
-			Remedy: "this is for the program that sent it to mend; no rule can allow it",
-		})
+		return nil, s.deny(ctx, r, http.StatusBadRequest, forgedHeader())
 	}
 	r.Header = c.header
-	if m := p.subjects(); m != nil {
+	if m := s.subjects(); m != nil {
 		r.Touched = touched(m, r.Path, r.RawQuery, r.Intent)
 		readable(c.header)
 	}
-	plan, door := p.examine(r)
-	a, f := p.admit(ctx, cancel, r, door)
+	plan, door := s.examine(r)
+	if door == nil && o.errand != nil {
+		door = o.errand.judge(r)
+	}
+	a, f := s.admit(ctx, cancel, r, door)
 	if f == nil {
 		a.plan = plan
 	}
@@ -139,7 +144,7 @@ func (p *Proxy) judge(ctx context.Context, cancel context.CancelFunc, o *origin,
 }
 
 // sameName holds every request to the name of its connection (N1, N3, N6).
-func (p *Proxy) sameName(ctx context.Context, o *origin, c *call, r *ambit.Request) *refusal {
+func (s *side) sameName(ctx context.Context, o *origin, c *call, r *ambit.Request) *refusal {
 	if !c.hasHost || c.authority == o.field() {
 		return nil
 	}
@@ -149,21 +154,21 @@ func (p *Proxy) sameName(ctx context.Context, o *origin, c *call, r *ambit.Reque
 	}
 	host, port, err := hostname.SplitHostPort(c.authority, fallback)
 	if err != nil {
-		return p.deny(ctx, r, http.StatusBadRequest, badRequest(err.Error()))
+		return s.deny(ctx, r, http.StatusBadRequest, badRequest(err.Error()))
 	}
 	if host != o.host || port != o.port {
-		return p.deny(ctx, r, http.StatusMisdirectedRequest, mismatch("Host", c.authority, o.authority()))
+		return s.deny(ctx, r, http.StatusMisdirectedRequest, mismatch("Host", c.authority, o.authority()))
 	}
 	return nil
 }
 
 // canonical makes path and query canonical (N4, N8).
-func (p *Proxy) canonical(ctx context.Context, c *call, r *ambit.Request) *refusal {
+func (s *side) canonical(ctx context.Context, c *call, r *ambit.Request) *refusal {
 	if c.method == http.MethodConnect {
-		return p.deny(ctx, r, http.StatusBadRequest, badRequest("there is no CONNECT inside a connection to a host"))
+		return s.deny(ctx, r, http.StatusBadRequest, badRequest("there is no CONNECT inside a connection to a host"))
 	}
 	if c.target == "" || c.target[0] != '/' {
-		return p.deny(ctx, r, http.StatusBadRequest, badRequest("the request target is not a path"))
+		return s.deny(ctx, r, http.StatusBadRequest, badRequest("the request target is not a path"))
 	}
 	path, query, _ := strings.Cut(c.target, "?")
 	canonical, err := urlpath.Canonical(path)
@@ -173,7 +178,7 @@ func (p *Proxy) canonical(ctx context.Context, c *call, r *ambit.Request) *refus
 	}
 	if err != nil {
 		r.RawQuery = ""
-		return p.deny(ctx, r, http.StatusBadRequest, badRequest(err.Error()+": "+short(c.target)))
+		return s.deny(ctx, r, http.StatusBadRequest, badRequest(err.Error()+": "+short(c.target)))
 	}
 	return nil
 }
@@ -201,13 +206,16 @@ func isHex(c byte) bool {
 // ever looked up, and not for a call that is refused already. door is what the
 // door itself has against the call, nil for nothing. cancel cuts the call when
 // the policy changes under it.
-func (p *Proxy) admit(ctx context.Context, cancel context.CancelFunc, r *ambit.Request, door *ambit.Verdict) (*admitted, *refusal) {
-	up := p.upstream()
+func (s *side) admit(ctx context.Context, cancel context.CancelFunc, r *ambit.Request, door *ambit.Verdict) (*admitted, *refusal) {
+	if door == nil && s.isInternal(r.Host) {
+		door = notHere()
+	}
+	up := s.upstream()
 	ep, v := up.ends.Endpoint(r.Host, r.Port)
 	if v.Decision == ambit.Allow && door == nil {
-		door = p.vet(ctx, up, r, ep)
+		door = s.vet(ctx, up, r, ep)
 	}
-	grant, err := p.check(ctx, r, door)
+	grant, err := s.check(ctx, r, door)
 	if err != nil {
 		return nil, refused(err)
 	}
@@ -215,9 +223,9 @@ func (p *Proxy) admit(ctx context.Context, cancel context.CancelFunc, r *ambit.R
 		return nil, refused(err)
 	}
 	a := &admitted{grant: grant, up: up}
-	p.flying.add(a, cancel)
-	if p.upstream() != up {
-		p.flying.remove(a)
+	s.flying.add(a, cancel)
+	if s.upstream() != up {
+		s.flying.remove(a)
 		// Granted by one policy, vetted by another: nothing was sent.
 		grant.Finish(ambit.Outcome{Error: "the policy changed at this moment"})
 		seq := grant.Event()
@@ -228,16 +236,10 @@ func (p *Proxy) admit(ctx context.Context, cancel context.CancelFunc, r *ambit.R
 	return a, nil
 }
 
-// check asks the gate. It does so to the end even if the agent hangs up, for an
-// attempt that is withdrawn was still made and belongs into the log.
-func (p *Proxy) check(ctx context.Context, r *ambit.Request, door *ambit.Verdict) (*gate.Grant, error) {
-	return p.gate.CheckWith(context.WithoutCancel(ctx), r, door)
-}
-
 // vet returns the denied verdict for an address that may not be dialled, nil
 // if there is none. A name that cannot be resolved is not refused: the call
 // is granted and fails (S1, S2).
-func (p *Proxy) vet(ctx context.Context, up *upstream, r *ambit.Request, ep policy.Endpoint) *ambit.Verdict {
+func (s *side) vet(ctx context.Context, up *upstream, r *ambit.Request, ep policy.Endpoint) *ambit.Verdict {
 	addrs, err := up.addrs(ctx, r.Host, ep)
 	var guard *dialguard.Error
 	if errors.As(err, &guard) {
@@ -247,11 +249,11 @@ func (p *Proxy) vet(ctx context.Context, up *upstream, r *ambit.Request, ep poli
 		}
 		return &ambit.Verdict{Rule: ep.Rule, Reason: reason}
 	}
-	if len(p.never) == 0 {
+	if len(s.never) == 0 {
 		return nil
 	}
 	for _, a := range addrs {
-		if err := p.reserved(netip.AddrPortFrom(a, r.Port)); err != nil {
+		if err := s.reserved(netip.AddrPortFrom(a, r.Port)); err != nil {
 			return &ambit.Verdict{Rule: ep.Rule, Reason: ambit.Reason{Code: "private-address", Text: err.Error() + " and is never dialled for an agent"}}
 		}
 	}

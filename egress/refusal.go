@@ -114,8 +114,8 @@ func isGRPC(h http.Header) bool {
 }
 
 // deny logs what the door found by itself and returns the answer to it.
-func (p *Proxy) deny(ctx context.Context, r *ambit.Request, status int, reason ambit.Reason) *refusal {
-	_, err := p.check(ctx, r, &ambit.Verdict{Reason: reason})
+func (s *side) deny(ctx context.Context, r *ambit.Request, status int, reason ambit.Reason) *refusal {
+	_, err := s.check(ctx, r, &ambit.Verdict{Reason: reason})
 	f := refused(err)
 	if f.verdict.Reason.Code == reason.Code {
 		f.status = status
@@ -134,6 +134,13 @@ func refused(err error) *refusal {
 
 func badRequest(text string) ambit.Reason {
 	return ambit.Reason{Code: "bad-request", Text: text, Remedy: "this is for the program that sent it to mend; no rule can allow it"}
+}
+
+func forgedHeader() ambit.Reason {
+	return ambit.Reason{
+		Code: "forged-header", Text: "the request has a header field in Ambit's name other than one Ambit-Intent",
+		Remedy: "this is for the program that sent it to mend; no rule can allow it",
+	}
 }
 
 func mismatch(what, got, want string) ambit.Reason {

@@ -35,38 +35,6 @@ type upstream struct {
 	cancel context.CancelFunc // by close
 }
 
-// noEndpoints is what a proxy without a policy has.
-type noEndpoints struct{}
-
-func (noEndpoints) Endpoint(string, uint16) (policy.Endpoint, ambit.Verdict) {
-	return policy.Endpoint{}, ambit.Verdict{}
-}
-
-// upstream returns the one for the policy in force.
-func (p *Proxy) upstream() *upstream {
-	ends := p.endpoints()
-	if ends == nil {
-		ends = noEndpoints{}
-	}
-	up := p.up.Load()
-	if up != nil && up.ends == ends {
-		return up
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	old := p.up.Load()
-	if old != nil && old.ends == ends {
-		return old
-	}
-	up = p.newUpstream(ends)
-	p.up.Store(up)
-	if old != nil {
-		old.close()
-		p.flying.cut(old.ends, ends)
-	}
-	return up
-}
-
 func (p *Proxy) newUpstream(ends Endpoints) *upstream {
 	u := &upstream{p: p, ends: ends, names: newNames(p.ctx, p.resolver, p.limits), sessions: tls.NewLRUClientSessionCache(256)}
 	u.ctx, u.cancel = context.WithCancel(p.ctx)

@@ -119,6 +119,10 @@ func (g *Gate) CheckWith(ctx context.Context, r *ambit.Request, door *ambit.Verd
 		Kind: kind, Agent: g.agent, Principal: r.Principal, Action: r.Action,
 		Method: r.Method, Host: r.Host, URL: r.URL(), Intent: r.Intent,
 		Decision: v.Decision, Rule: v.Rule, Connection: r.Connection, Touched: r.Touched,
+		Task: r.Task,
+	}
+	if r.Cause != nil {
+		e.Links = []ambit.Link{{Rel: "cause", Seq: *r.Cause}}
 	}
 	if kind == ambit.KindEgressRequest {
 		e.Effects = effects(r)

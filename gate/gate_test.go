@@ -128,6 +128,26 @@ func TestDoorCanOnlyTakeAway(t *testing.T) {
 	}
 }
 
+// TestCauseIsLogged: what Ambit asks on behalf of a tool call says so.
+func TestCauseIsLogged(t *testing.T) {
+	m := &memory{}
+	g := open(m, decider(allow))
+	r, cause := request(), uint64(7)
+	r.Principal, r.Task, r.Cause = ambit.PrincipalAmbit, "task-1", &cause
+	if _, err := g.Check(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Check(t.Context(), request()); err != nil {
+		t.Fatal(err)
+	}
+	if e := m.events[0]; e.Principal != ambit.PrincipalAmbit || e.Task != "task-1" || len(e.Links) != 1 || e.Links[0] != (ambit.Link{Rel: "cause", Seq: 7}) {
+		t.Errorf("the log has %+v", e)
+	}
+	if e := m.events[1]; e.Principal != ambit.PrincipalAgent || e.Task != "" || e.Links != nil {
+		t.Errorf("the log has %+v", e)
+	}
+}
+
 // TestL3DenialsAreSlowedDown: a flood of refusals is in the log to the last one,
 // and comes no faster than the limit.
 func TestL3DenialsAreSlowedDown(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/net/idna"
 
+	"ambit"
 	"ambit/internal/dialguard"
 	"ambit/internal/hostname"
 	"ambit/internal/urlpath"
@@ -38,6 +39,10 @@ func CheckHost(s string) (text, hint string) {
 	switch {
 	case err != nil || canonical != name:
 		return notHost(s, err)
+	case name == ambit.InternalHost || strings.HasSuffix(name, "."+ambit.InternalHost):
+		return quote(s) + " belongs to Ambit itself, which the agent reaches at http://" + ambit.InternalHost + " without a rule", "remove the rule"
+	case wildcard && strings.HasSuffix(ambit.InternalHost, "."+name):
+		return quote(s) + " takes in " + ambit.InternalHost + ", which belongs to Ambit itself", "write a longer name, such as " + quote("*.corp."+name)
 	case wildcard && (hostname.IsIP(name) || !strings.Contains(name, ".")):
 		return quote(s) + " opens too much: after the star there must be at least two labels", "write for example " + quote("*.example."+lastLabel(name))
 	case wildcard:

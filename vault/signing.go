@@ -32,10 +32,7 @@ func (u *use) verify() error {
 }
 
 func (u *use) verifyHMAC(a *connector.HMACAuth) error {
-	scheme := sign.HMAC{
-		Algorithm: a.Algorithm, Encoding: a.Encoding, Message: a.Message, Header: a.Header, Value: a.Value,
-		TimestampHeader: a.TimestampHeader, Milliseconds: a.Milliseconds,
-	}
+	scheme := hmacOf(a)
 	reference := secretbytes.New([]byte(u.plan.site.bound.refs[a.Secret]))
 	if err := u.shadow(func(r *http.Request) error { return scheme.Verify(r, reference, u.v.now()) }); err != nil {
 		return err
@@ -44,6 +41,13 @@ func (u *use) verifyHMAC(a *connector.HMACAuth) error {
 		return u.refuseSignature(u.shadow(func(r *http.Request) error { return scheme.Sign(r, u.values.of(a.Secret), u.v.now()) }))
 	})
 	return nil
+}
+
+func hmacOf(a *connector.HMACAuth) sign.HMAC {
+	return sign.HMAC{
+		Algorithm: a.Algorithm, Encoding: a.Encoding, Message: a.Message, Header: a.Header, Value: a.Value,
+		TimestampHeader: a.TimestampHeader, Milliseconds: a.Milliseconds,
+	}
 }
 
 func (u *use) verifySigV4(a *connector.SigV4Auth) error {

@@ -17,6 +17,7 @@ import (
 // compiled is a manifest as the worker enforces it.
 type compiled struct {
 	policy    *policy.Set
+	reach     *policy.Set // what tools may ask with the agent's connections
 	bindings  []*connector.Binding
 	subjects  *scan.Matcher // finds whom a call is about
 	rules     []alert.Rule  // the operator's
@@ -39,8 +40,39 @@ func compile(p control.Policy) (*compiled, error) {
 	if c.subjects, err = subjects(c.bindings); err != nil {
 		return nil, err
 	}
-	c.policy, err = compileEgress(m, c.bindings)
+	if c.policy, err = compileEgress(m, c.bindings); err != nil {
+		return nil, err
+	}
+	c.reach, err = compileReach(c.bindings)
 	return c, err
+}
+
+// compileReach is the policy of what the worker asks itself on behalf of a tool
+// call: what the connections open, and nothing of what the manifest allows the
+// agent beside them. A stated intent is the tool call's to demand.
+func compileReach(bindings []*connector.Binding) (*policy.Set, error) {
+	rules, err := connectionRules(bindings, pools{})
+	if err != nil {
+		return nil, err
+	}
+	return policy.Compile(policy.Egress{Rules: rules})
+}
+
+// connectionRules are what the connections open, with the authorities that are
+// trusted for their hosts.
+func connectionRules(bindings []*connector.Binding, pools pools) ([]policy.Rule, error) {
+	var rules []policy.Rule
+	for _, b := range bindings {
+		roots, err := pools.get(b.CA)
+		if err != nil {
+			return nil, fmt.Errorf("connection %s: %w", b.Name, err)
+		}
+		for _, rule := range b.Rules {
+			rule.Roots = roots
+			rules = append(rules, rule)
+		}
+	}
+	return rules, nil
 }
 
 // subjects puts together how the connectors' services name people and things.
@@ -75,16 +107,11 @@ func compileEgress(m *manifest.Manifest, bindings []*connector.Binding) (_ *poli
 		}
 		e.Rules = append(e.Rules, rule)
 	}
-	for _, b := range bindings {
-		roots, err := pools.get(b.CA)
-		if err != nil {
-			return nil, fmt.Errorf("connection %s: %w", b.Name, err)
-		}
-		for _, rule := range b.Rules {
-			rule.Roots = roots
-			e.Rules = append(e.Rules, rule)
-		}
+	more, err := connectionRules(bindings, pools)
+	if err != nil {
+		return nil, err
 	}
+	e.Rules = append(e.Rules, more...)
 	return policy.Compile(e)
 }
 
@@ -143,6 +170,7 @@ func (w *Worker) apply(p control.Policy) error {
 	}
 	w.adopt(c)
 	w.gate.SetPolicy(c.policy)
+	w.errands.SetPolicy(c.reach)
 	w.version.Store(int64(p.Version))
 	w.proxy.Refresh()
 	return nil
@@ -151,6 +179,7 @@ func (w *Worker) apply(p control.Policy) error {
 // adopt makes it what the worker goes by.
 func (w *Worker) adopt(c *compiled) {
 	w.policy.Store(c.policy)
+	w.reach.Store(c.reach)
 	w.subjects.Store(c.subjects)
 	w.retention.Store(int64(c.retention))
 }

@@ -94,7 +94,11 @@ func (w *Worker) answerName(ctx context.Context, c net.Conn, name string) {
 	_ = c.SetWriteDeadline(time.Now().Add(headerTimeout))
 	host, err := hostname.Canonical(name)
 	var ports []uint16
-	if err == nil && !hostname.IsIP(host) {
+	switch {
+	case err != nil || hostname.IsIP(host):
+	case host == ambit.InternalHost: // answered here; the door knows that nothing else is under it
+		ports = []uint16{80}
+	default:
 		ports = w.policy.Load().Ports(host)
 	}
 	if len(ports) == 0 {

@@ -54,6 +54,7 @@ type Worker struct {
 	events   *alert.Watched // audit, with the rules behind it
 	delivery delivery       // the log for the gate
 	gate     *gate.Gate
+	errands  *gate.Gate // decides what the worker itself asks on behalf of tool calls
 	proxy    *egress.Proxy
 	ca       *egress.CA
 	vault    *vault.Vault
@@ -63,6 +64,7 @@ type Worker struct {
 
 	applying  sync.Mutex                 // held while a manifest takes effect
 	policy    atomic.Pointer[policy.Set] // never nil once Run listens
+	reach     atomic.Pointer[policy.Set] // of errands; never nil once Run listens
 	subjects  atomic.Pointer[scan.Matcher]
 	retention atomic.Int64 // a duration; 0 is forever
 	version   atomic.Int64
@@ -130,12 +132,7 @@ func (w *Worker) open(ctx context.Context) (_ listeners, err error) {
 	}
 	w.delivery.Log, w.delivery.size = w.events, w.audit.Size
 	w.delivery.set(w.config.Delivered)
-	w.gate = gate.New(gate.Config{Agent: w.config.Agent, Policy: c.policy, Log: &w.delivery, Alerts: w.rules})
-	w.proxy, err = egress.New(egress.Config{
-		Gate: w.gate, Endpoints: func() egress.Endpoints { return w.policy.Load() }, Subjects: w.subjects.Load,
-		CA: w.ca, Resolver: &net.Resolver{PreferGo: true}, Roots: roots, Never: w.config.Never, Vault: w.vault, Log: w.log,
-	})
-	if err != nil {
+	if err := w.openDoor(roots, c); err != nil {
 		return ls, err
 	}
 	if w.output, err = openOutput(w.layout.Output()); err != nil {
@@ -172,6 +169,19 @@ func (w *Worker) openLog(ctx context.Context, c *compiled) (err error) {
 		return err
 	}
 	return w.watch(c)
+}
+
+// openDoor opens the egress door, with a gate for the agent and one for the
+// errands of its tools. Both write the same log.
+func (w *Worker) openDoor(roots *x509.CertPool, c *compiled) (err error) {
+	w.gate = gate.New(gate.Config{Agent: w.config.Agent, Policy: c.policy, Log: &w.delivery, Alerts: w.rules})
+	w.errands = gate.New(gate.Config{Agent: w.config.Agent, Policy: c.reach, Log: &w.delivery, Alerts: w.rules})
+	w.proxy, err = egress.New(egress.Config{
+		Gate: w.gate, Endpoints: func() egress.Endpoints { return w.policy.Load() }, Subjects: w.subjects.Load,
+		Errands:  egress.Judge{Gate: w.errands, Endpoints: func() egress.Endpoints { return w.reach.Load() }},
+		Internal: w.inside(), CA: w.ca, Resolver: &net.Resolver{PreferGo: true}, Roots: roots, Never: w.config.Never, Vault: w.vault, Log: w.log,
+	})
+	return err
 }
 
 func (w *Worker) serve(ctx context.Context, ls listeners) error {

@@ -103,6 +103,10 @@ func TestNames(t *testing.T) {
 	for line, want := range map[string]string{
 		"AMBIT/1 name api.example\n":           "ok 443 8443\n",
 		"AMBIT/1 name API.Example.\n":          "ok 443 8443\n", // N3: the same name
+		"AMBIT/1 name ambit.internal\n":        "ok 80\n",
+		"AMBIT/1 name AMBIT.Internal.\n":       "ok 80\n",
+		"AMBIT/1 name mcp.ambit.internal\n":    "no\n",
+		"AMBIT/1 name internal\n":              "no\n",
 		"AMBIT/1 name evil.example\n":          "no\n",
 		"AMBIT/1 name api.example.evil.test\n": "no\n", // N7
 		"AMBIT/1 name 127.0.0.1\n":             "no\n",
@@ -113,8 +117,8 @@ func TestNames(t *testing.T) {
 		}
 	}
 	calls, err := w.audit.Calls(t.Context(), audit.CallQuery{Denied: true})
-	if err != nil || len(calls) != 4 {
-		t.Errorf("the log has %d refused names, want 4: %v", len(calls), err)
+	if err != nil || len(calls) != 6 {
+		t.Errorf("the log has %d refused names, want 6: %v", len(calls), err)
 	}
 }
 

@@ -189,6 +189,28 @@ func (s *SigV4) Sign(r *http.Request, v *Verified, now time.Time) error {
 	return v.wrapBody(r, real, seed)
 }
 
+// SignAs signs r with a key, at the time now, as a program does that holds it:
+// with the hash of the body, of which at most [MaxBody] is read, and r gets one
+// that can be read again.
+func (s *SigV4) SignAs(r *http.Request, key AWSKey, now time.Time) error {
+	if key.ID == "" || key.Secret.Len() == 0 {
+		return fmt.Errorf("%w: the access key has no id or no secret", ErrKey)
+	}
+	query, err := canonicalQuery(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	body, err := hold(r)
+	if err != nil {
+		return err
+	}
+	payload := digest(body)
+	r.Header.Set("X-Amz-Content-Sha256", payload)
+	as := SigV4{Region: s.Region, Service: s.Service, Real: key}
+	as.signHeader(r, &Verified{payload: payload}, newSigner(key.Secret, now, s.Region, s.Service), query)
+	return nil
+}
+
 // signHeader puts the signature into the Authorization header and returns it.
 func (s *SigV4) signHeader(r *http.Request, v *Verified, real signer, query string) string {
 	r.Header.Set("X-Amz-Date", real.time)
