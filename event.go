@@ -87,7 +87,7 @@ func MethodEffect(method string) Effect {
 // Provenance says where one value of a call came from.
 type Provenance struct {
 	Value  string `json:"value"`           // which: the argument's name or path
-	Source string `json:"source"`          // "person", "record", "text", "model", "unknown"
+	Source string `json:"source"`          // "operator", "person", "record", "text", "model", "unknown"
 	Event  uint64 `json:"event,omitempty"` // that brought it to the agent
 }
 
@@ -196,8 +196,8 @@ func Catalogue() []KindSpec {
 		{KindMessageOut, "agent", "The agent wrote to somebody.", "resource intent rule reason effects provenance subjects more task links", true},
 		{KindMemoryWrite, "agent", "Something was put into the agent's memory.", "resource provenance subjects more task", true},
 		{KindMemoryDelete, "agent", "Something was taken out of the agent's memory.", "resource detail", true},
-		{KindApprovalAsk, "agent", "A person was asked before a call ran.", "of tool resource rule effects provenance subjects more task", true},
-		{KindApprovalAnswer, "agent", "A person answered.", "of reason detail", true},
+		{KindApprovalAsk, "agent", "A person was asked before a call ran. The detail has the digest of the call, and the call in words.", "of tool resource rule effects provenance subjects more task detail", false},
+		{KindApprovalAnswer, "agent", "A person answered, before it took effect; or nobody did in time, which is of `ambit` with a reason.", "of tool resource reason task detail", false},
 		{KindVaultConnect, "agent", "An account was connected, or its credential replaced.", "connection detail", false},
 		{KindVaultRevoke, "agent", "A connection was revoked, or its service was told so.", "connection detail", false},
 		{KindVaultRefresh, "agent", "A token was refreshed, or could not be.", "connection host url status detail", false},
