@@ -34,6 +34,8 @@ func (c *clock) add(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
+func newClock() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) }
+
 // alerts keeps what was raised.
 type alerts struct {
 	mu   sync.Mutex
@@ -81,7 +83,7 @@ type world struct {
 
 func newWorld(t *testing.T, config func(*approval.Config)) *world {
 	t.Helper()
-	w := &world{t: t, path: filepath.Join(t.TempDir(), "agent.db"), clock: &clock{now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}, alerts: &alerts{}, config: config}
+	w := &world{t: t, path: filepath.Join(t.TempDir(), "agent.db"), clock: &clock{now: newClock()}, alerts: &alerts{}, config: config}
 	w.open()
 	t.Cleanup(func() { w.close() })
 	return w
@@ -518,9 +520,15 @@ func TestStats(t *testing.T) {
 	}
 }
 
+// nowhere takes events and keeps nothing.
+type nowhere struct{}
+
+func (nowhere) Append(context.Context, ambit.Event) (uint64, error) { return 0, nil }
+func (nowhere) Record(ambit.Event)                                  {}
+
 // A question that waits is a row: no goroutine, no timer.
 func TestManyWaitForNothing(t *testing.T) {
-	w := newWorld(t, func(c *approval.Config) { c.MaxWaiting, c.PerMinute = 1000, 1000 })
+	w := newWorld(t, func(c *approval.Config) { c.MaxWaiting, c.PerMinute, c.Log = 1000, 1000, nowhere{} })
 	before := runtime.NumGoroutine()
 	for i := range 1000 {
 		w.ask(refund(i))
