@@ -74,7 +74,7 @@ func (s *Store) prepare(q *Question, now time.Time) error {
 		return deny("too-large-to-show", fmt.Sprintf("a person must agree to this call, and it is too long for one to read: %d bytes, of which %d are shown", shown, MaxArgs),
 			"split the work into smaller calls")
 	}
-	expires := time.Duration(MaxExpires)
+	expires := MaxExpires
 	for _, a := range q.Asks {
 		wait := a.Expires
 		if wait <= 0 {

@@ -34,7 +34,7 @@ type fleet struct {
 	broken   bool // the log cannot be written
 	given    []control.VaultKey
 	asked    *approval.Store // questions of the agent support
-	sealless bool // the worker cannot seal
+	sealless bool            // the worker cannot seal
 	socket   string
 	prove    http.HandlerFunc                  // the worker's answer to a question for a proof
 	running  map[ambit.AgentID]*control.Client // workers that prove their logs
