@@ -87,7 +87,7 @@ func (s *Store) answer(ctx context.Context, id, digest string, a Answer) (*Quest
 		return nil, err
 	}
 	apply(q, a)
-	_, err = s.cfg.Log.Append(ctx, s.answered(q, a))
+	q.Answers[len(q.Answers)-1].Event, err = s.cfg.Log.Append(ctx, s.answered(q, a))
 	if err != nil {
 		return nil, fmt.Errorf("logging it first: %w", err)
 	}

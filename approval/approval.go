@@ -121,6 +121,8 @@ type Origin struct {
 	Value   string      `json:"value"`           // the whole of it, as text; a hostile agent may have chosen it
 	Label   ambit.Label `json:"label"`           // "" is untrusted
 	Text    string      `json:"text"`            // in words, by the system: "result of shop.tickets.get, event 41"
+	Tool    string      `json:"tool,omitempty"`  // whose result it is
+	Doubt   bool        `json:"doubt,omitempty"` // it is what a person has to look at
 	Event   *uint64     `json:"event,omitempty"` // that brought it to the agent; nil if none is known
 }
 
@@ -130,6 +132,7 @@ type Answer struct {
 	Yes   bool            `json:"yes"`
 	Note  string          `json:"note,omitempty"` // the person's words, at most MaxNote bytes
 	Cover Cover           `json:"cover"`          // of a yes
+	Event uint64          `json:"event"`          // position of the approval.answer in the log; set by the store
 	For   []int           `json:"for"`            // which of the asks it counts for; set by the store
 	Time  time.Time       `json:"time"`           // UTC
 }

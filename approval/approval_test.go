@@ -199,7 +199,7 @@ func TestLife(t *testing.T) {
 	}
 	w.reopen()
 	got, err := w.Wait(t.Context(), q.ID)
-	if err != nil || got.State != approval.Done || string(got.Result) != `{"id":"re_1"}` || got.Size != 13 || len(got.Answers) != 1 || got.Answers[0].By != "uid:1000" {
+	if err != nil || got.State != approval.Done || string(got.Result) != `{"id":"re_1"}` || got.Size != 13 || len(got.Answers) != 1 || got.Answers[0].By != "uid:1000" || got.Answers[0].Event != q.Event+1 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	found := w.events(ambit.KindApprovalAsk, ambit.KindApprovalAnswer)

@@ -3,6 +3,8 @@ package approval
 import (
 	"context"
 	"fmt"
+
+	"ambit"
 )
 
 // Covered is a yes that goes further than one call: what package flow asks about
@@ -11,6 +13,7 @@ type Covered struct {
 	Question   string   // which says who agreed, and when
 	Event      uint64   // of the question
 	Tool       string   // that was asked about
+	Effects    []ambit.Effect // of that tool
 	Cover      Cover    // Value or Source
 	Provenance []Origin // the values, and their sources
 }
@@ -22,7 +25,7 @@ func (q *Question) covered() (Covered, bool) {
 	if !agreed || c == Once || q.Task == "" || len(q.Provenance) == 0 || !q.ErasedAt.IsZero() {
 		return Covered{}, false
 	}
-	return Covered{Question: q.ID, Event: q.Event, Tool: q.Tool, Cover: c, Provenance: q.Provenance}, true
+	return Covered{Question: q.ID, Event: q.Event, Tool: q.Tool, Effects: q.Effects, Cover: c, Provenance: q.Provenance}, true
 }
 
 // Covers are what people agreed to for the rest of a task, oldest first. It does

@@ -223,8 +223,8 @@ func writeQuestion(w io.Writer, q *approval.Question, color bool) error {
 	t := table{head: []string{"VALUE", "IS", "FROM", "NAMELY"}}
 	for _, o := range q.Provenance {
 		r := row{cells: []string{o.Pointer, shorten(o.Value, 80), or(string(o.Label), "untrusted"), o.Text}}
-		if !o.Label.Trusted() {
-			r.color = lipgloss.Yellow
+		if o.Doubt {
+			r.color, r.note = lipgloss.Yellow, "look at this one"
 		}
 		t.rows = append(t.rows, r)
 	}
