@@ -58,9 +58,11 @@ type Config struct {
 type Gate struct {
 	agent  ambit.AgentID
 	policy atomic.Pointer[Decider]
+	tools  atomic.Pointer[Tools]
 	log    Log
 	alerts Alerter
 	denied *rate.Limiter
+	let    atomic.Uint64 // requests of the agent's own that were let through
 }
 
 // How many refusals an agent may cause at once, and how many a second after
@@ -126,19 +128,22 @@ func (g *Gate) CheckWith(ctx context.Context, r *ambit.Request, door *ambit.Verd
 	}
 	seq, err := g.log.Append(ctx, e)
 	if err != nil {
-		return nil, &ambit.DenyError{Verdict: ambit.Verdict{Rule: "log", Reason: ambit.Reason{
-			Code:   "log-unavailable",
-			Text:   "the log could not be written, so nothing may leave: " + err.Error(),
-			Remedy: "see that the disk has room and is writable, then try again",
-		}}}
+		return nil, unlogged(err)
 	}
 	if v.Decision != ambit.Allow {
 		g.alert(r, v, seq)
 		_ = g.denied.Wait(ctx) // ends early only with ctx: it is refused either way
 		return nil, &ambit.DenyError{Verdict: v, Event: &seq}
 	}
+	if r.Principal == ambit.PrincipalAgent {
+		g.let.Add(1)
+	}
 	return &Grant{gate: g, req: *r, verdict: v, seq: seq, start: time.Now()}, nil
 }
+
+// Requests is how many requests of the agent's own were let through: what they
+// brought it is untrusted text that no tool has seen.
+func (g *Gate) Requests() uint64 { return g.let.Load() }
 
 // effects are those of the method. What a WebSocket or an unopened connection
 // carries is not seen, so it may read and write.
@@ -187,7 +192,8 @@ var ErrSpent = errors.New("this grant was used already")
 // Grant is the permission to do one request, once. Only Check makes one.
 type Grant struct {
 	gate    *Gate
-	req     ambit.Request
+	req     ambit.Request   // of an egress request
+	call    *ambit.ToolCall // of a tool call
 	verdict ambit.Verdict
 	seq     uint64
 	start   time.Time
@@ -195,7 +201,11 @@ type Grant struct {
 	ended   atomic.Bool
 }
 
-// Request is what was granted. The header map must not be changed.
+// Call is the tool call that was granted; nil if it is a request.
+func (g *Grant) Call() *ambit.ToolCall { return g.call }
+
+// Request is what was granted; the zero value if it is a tool call. The header
+// map must not be changed.
 func (g *Grant) Request() *ambit.Request { return &g.req }
 
 // Verdict is the decision with the rule that allowed it.
@@ -225,6 +235,15 @@ func (g *Grant) Finish(o ambit.Outcome) {
 		o.Duration = time.Since(g.start)
 	}
 	seq := g.seq
+	if g.call != nil {
+		g.gate.log.Record(ambit.Event{
+			Kind: ambit.KindToolOutcome, Agent: g.gate.agent, Principal: ambit.PrincipalAmbit,
+			Of: &seq, Action: ambit.ActionTool, Tool: g.call.Tool.Name, Task: g.call.Task, Decision: ambit.Allow,
+			Status: o.Status, BytesOut: o.BytesOut, BytesIn: o.BytesIn, Duration: o.Duration, Detail: o.Error,
+			Touched: o.Touched, More: o.More, Unseen: o.Unseen,
+		})
+		return
+	}
 	g.gate.log.Record(ambit.Event{
 		Kind: ambit.KindEgressOutcome, Agent: g.gate.agent, Principal: ambit.PrincipalAmbit,
 		Of: &seq, Action: g.req.Action, Host: g.req.Host, Decision: ambit.Allow,
