@@ -87,7 +87,7 @@ func MethodEffect(method string) Effect {
 // Provenance says where one value of a call came from.
 type Provenance struct {
 	Value  string `json:"value"`           // which: the argument's name or path
-	Source string `json:"source"`          // "operator", "person", "record", "text", "model", "unknown"
+	Source string `json:"source"`          // "person", "record", "text", "model", "unknown"
 	Event  uint64 `json:"event,omitempty"` // that brought it to the agent
 }
 

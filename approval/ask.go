@@ -131,8 +131,9 @@ func (s *Store) asked(q *Question) ambit.Event {
 		Kind: ambit.KindApprovalAsk, Agent: s.cfg.Agent, Principal: ambit.PrincipalAgent, Of: q.Of, Task: q.Task, Tool: q.Tool, Resource: q.ID,
 		Rule: strings.Join(rules, ", "), Effects: q.Effects, Touched: q.Touched, Detail: "digest " + q.Digest + ": " + q.Words,
 	}
-	for _, o := range q.Provenance {
-		p := ambit.Provenance{Value: o.Pointer, Source: source(o.Label)}
+	for i := range q.Provenance {
+		o := &q.Provenance[i]
+		p := ambit.Provenance{Value: o.Pointer, Source: source(o)}
 		if o.Event != nil {
 			p.Event = *o.Event
 		}
@@ -141,10 +142,15 @@ func (s *Store) asked(q *Question) ambit.Event {
 	return e
 }
 
-// source is a label in the words of the log.
-func source(l ambit.Label) string {
-	if l == ambit.Untrusted {
-		return "text"
+// source is where a value came from in the words of the log: see flow.
+func source(o *Origin) string {
+	switch {
+	case o.Label == ambit.Operator:
+		return string(ambit.Person)
+	case o.Label != ambit.Untrusted:
+		return string(o.Label)
+	case o.Event == nil:
+		return "unknown"
 	}
-	return string(l)
+	return "text"
 }
