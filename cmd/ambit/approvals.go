@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -201,6 +202,9 @@ func writeQuestion(w io.Writer, q *approval.Question, color bool) error {
 	for l := range strings.SplitSeq(indented(q.Args), "\n") {
 		b.WriteString("  " + inert.Text(l) + "\n")
 	}
+	for _, word := range lookalikes(q.Args) {
+		fmt.Fprintf(&b, "  careful: %s mixes alphabets: it is %s\n", inert.Text(word), inert.Spelled(word))
+	}
 	if !q.ErasedAt.IsZero() {
 		fmt.Fprintf(&b, "  what this call said was erased on %s\n", clock(q.ErasedAt))
 	}
@@ -264,6 +268,26 @@ func indented(s string) string {
 		return s
 	}
 	return b.String()
+}
+
+// lookalikes are the words in the strings of a document that may not be what they
+// look like, each once.
+func lookalikes(args string) []string {
+	var found []string
+	d := json.NewDecoder(strings.NewReader(args))
+	for {
+		t, err := d.Token()
+		if err != nil {
+			return found
+		}
+		if s, ok := t.(string); ok {
+			for _, w := range inert.Mixed(s) {
+				if !slices.Contains(found, w) && len(found) < 20 {
+					found = append(found, w)
+				}
+			}
+		}
+	}
 }
 
 func because(ask ambit.Ask) string {

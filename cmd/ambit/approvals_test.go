@@ -96,7 +96,7 @@ func TestApprovals(t *testing.T) {
 	ask := func(n int, asks ...ambit.Ask) approval.Question {
 		t.Helper()
 		q, err := store.Ask(context.Background(), approval.Question{
-			Tool: "shop.refunds.create", Task: "t1", Args: fmt.Sprintf("{\"amount\":%d,\"to\":\"DE89\u202e\"}", n), Words: "refund of order 1001", Effects: []ambit.Effect{ambit.EffectSpend},
+			Tool: "shop.refunds.create", Task: "t1", Args: fmt.Sprintf("{\"amount\":%d,\"by\":\"kim@p\u0430ypal.com\",\"to\":\"DE89\u202e\"}", n), Words: "refund of order 1001", Effects: []ambit.Effect{ambit.EffectSpend},
 			Provenance: []approval.Origin{{Pointer: "/to", Value: "DE89\u202e", Text: "result of shop.tickets.get, event 12", Event: &event, Doubt: true}},
 			Asks:       append(asks, ambit.Ask{Rule: "approvals[0] (line 12)", Reason: ambit.Reason{Text: "a refund of more than 50 EUR"}}),
 		})
@@ -118,7 +118,7 @@ func TestApprovals(t *testing.T) {
 		{"", "approvals", 0, []string{"support-1  waiting", "refund of order 1001"}},
 		{"", "approvals list --all", 0, []string{"support-3  denied", "support-1  waiting"}},
 		{"", "approvals show support-1", 0, []string{
-			"support-1: refund of order 1001", q.Digest, "  \"amount\": 1,\n", `"to": "DE89\u202e"`, "approvals[0] (line 12): a refund of more than 50 EUR",
+			"support-1: refund of order 1001", q.Digest, "  \"amount\": 1,\n", `"to": "DE89\u202e"`, `mixes alphabets: it is kim@p\u0430ypal.com`, "approvals[0] (line 12): a refund of more than 50 EUR",
 			"untrusted  result of shop.tickets.get, event 12\n    look at this one", "spend",
 		}},
 		{"y\n", "approvals approve support-1", 2, []string{"--digest"}}, // no terminal: a pipe's y is nobody's
