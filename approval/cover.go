@@ -10,12 +10,12 @@ import (
 // Covered is a yes that goes further than one call: what package flow asks about
 // a value before it asks a person again.
 type Covered struct {
-	Question   string   // which says who agreed, and when
-	Event      uint64   // of the question
-	Tool       string   // that was asked about
+	Question   string         // which says who agreed, and when
+	Event      uint64         // of the question
+	Tool       string         // that was asked about
 	Effects    []ambit.Effect // of that tool
-	Cover      Cover    // Value or Source
-	Provenance []Origin // the values, and their sources
+	Cover      Cover          // Value or Source
+	Provenance []Origin       // the values, and their sources
 }
 
 // covered is what a question covers beyond its call; false if nothing.
