@@ -31,6 +31,7 @@ const (
 	AlertManyHosts      = "many-hosts"
 	AlertFirstTool      = "first-tool"
 	AlertManyTools      = "many-tools"
+	AlertApproval       = "approval-waiting"
 	AlertErased         = "erased"
 	AlertWiped          = "wiped"
 	AlertHeld           = "held"
@@ -70,6 +71,8 @@ func AlertCatalogue() []AlertSpec {
 		{AlertManyHosts, agent, Medium, false, 0, 0, "The agent has called more hosts than are remembered."},
 		{AlertFirstTool, agent, Medium, false, 0, 0, "A tool was used for the first time."},
 		{AlertManyTools, agent, Medium, false, 0, 0, "The agent has used more tools than are remembered."},
+		{AlertApproval, agent, Medium, false, 0, 0, "A call waits for a person to agree."},
+		{"approval-lost", agent, High, false, 0, 0, "A call that people had agreed to ran when the worker ended; whether it happened is not known."},
 		{"credential-echoed", agent, Low, false, 0, 0, "A host repeated a credential in its answer; the agent did not get it."},
 		{"credential-damaged", agent, Critical, false, 0, 0, "A stored credential does not open: it was changed behind Ambit's back."},
 		{"reconnect-needed", agent, High, false, 0, 0, "A service ended a connection, and a person must connect the account again."},

@@ -83,11 +83,11 @@ type ToolCall struct {
 
 // Ask says that a person must agree before a call runs.
 type Ask struct {
-	Rule    string        // what wants it, as the operator can find it: "approvals[0] (line 12)", "gate.delete", "provenance"
-	Reason  Reason        // why, written by the system
-	From    []string      // who may answer: principals ("uid:1000") or roles of people; empty is whoever may deploy the agent
-	People  int           // how many different people must agree; 0 is 1
-	Expires time.Duration // after which nobody can agree any more; 0 is the default
+	Rule    string        `json:"rule"`              // what wants it, as the operator can find it: "approvals[0] (line 12)", "gate.delete", "provenance"
+	Reason  Reason        `json:"reason"`            // why, written by the system
+	From    []string      `json:"from,omitempty"`    // who may answer: principals ("uid:1000") or roles of people; empty is whoever may deploy the agent
+	People  int           `json:"people,omitempty"`  // how many different people must agree; 0 is 1
+	Expires time.Duration `json:"expires,omitempty"` // nanoseconds after which nobody can agree any more; 0 is the default
 }
 
 // ToolVerdict is a decision about a tool call. The zero value denies.

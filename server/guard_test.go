@@ -77,6 +77,14 @@ func TestProblems(t *testing.T) {
 		{"GET", "/v1/agents/support/egress?nope=1", "", 422, "unknown"},
 		{"GET", "/v1/agents/support/egress?limit=-1", "", 422, ""},
 		{"GET", "/v1/alerts?min=loud", "", 422, "one of"},
+		{"GET", "/v1/approvals?state=maybe", "", 422, "one of"},
+		{"GET", "/v1/approvals?agent=nobody", "", 404, "ambit agents"},
+		{"GET", "/v1/approvals/nobody-1", "", 404, "ambit agents"},
+		{"GET", "/v1/approvals/support", "", 422, "pattern"},
+		{"POST", "/v1/approvals/support-1/answer", `{"yes":true}`, 422, "digest"},
+		{"POST", "/v1/approvals/support-1/answer", `{"yes":true,"digest":"ab"}`, 422, "pattern"},
+		{"POST", "/v1/approvals/support-1/answer", `{"yes":true,"digest":"` + strings.Repeat("0", 64) + `","by":"uid:0"}`, 422, "unexpected property"},
+		{"POST", "/v1/approvals/support-1/answer", `{"yes":true,"digest":"` + strings.Repeat("0", 64) + `","cover":"all"}`, 422, "one of"},
 		{"POST", "/v1/agents/support/exec", "", 426, "ambit exec"},
 		{"POST", "/v1/agents/support/audit/verify", `{"heads":["!"]}`, 422, ""},
 		{"POST", "/v1/agents/support/audit/verify", `{"heads":"` + strings.Repeat("x", headsBody) + `"}`, 413, ""},
@@ -179,8 +187,8 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if n != 42 {
-		t.Errorf("%d operations, want 42", n)
+	if n != 46 {
+		t.Errorf("%d operations, want 46", n)
 	}
 	if resolve(doc, "#/components/schemas/Deploy/additionalProperties") != false {
 		t.Error("the schema of a deploy is not strict")

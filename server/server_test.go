@@ -19,6 +19,7 @@ import (
 	"ambit"
 	"ambit/agent"
 	"ambit/api"
+	"ambit/approval"
 	"ambit/audit"
 	"ambit/client"
 	"ambit/control"
@@ -32,7 +33,8 @@ type fleet struct {
 	events   []ambit.Event
 	broken   bool // the log cannot be written
 	given    []control.VaultKey
-	sealless bool // the worker cannot seal
+	asked    *approval.Store // questions of the agent support
+	sealless bool            // the worker cannot seal
 	socket   string
 	prove    http.HandlerFunc                  // the worker's answer to a question for a proof
 	running  map[ambit.AgentID]*control.Client // workers that prove their logs
@@ -195,6 +197,7 @@ func worker(t *testing.T, f *fleet) {
 	mux.HandleFunc(control.PathRecord, f.record)
 	mux.HandleFunc("POST "+control.PathKeys, f.rekey)
 	mux.HandleFunc("POST "+control.PathConsistency, f.consistency)
+	f.serveApprovals(mux)
 	w := httptest.NewUnstartedServer(mux)
 	w.Listener = l
 	w.Start()

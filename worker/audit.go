@@ -72,7 +72,7 @@ func (w *Worker) erase(ctx context.Context, q control.Erase) ([]audit.Receipt, e
 		}
 		receipts = append(receipts, r)
 	}
-	return receipts, nil
+	return receipts, w.eraseApprovals(ctx, q.Subjects)
 }
 
 // export writes a bundle as it is made. One that breaks off has no end.

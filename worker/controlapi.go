@@ -34,6 +34,7 @@ func (w *Worker) serveControl(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("POST "+control.PathRecord, answer(w.record))
 	mux.HandleFunc("POST "+control.PathCalls, w.calls)
 	w.serveAlerts(mux)
+	w.serveApprovals(mux)
 	w.serveAudit(mux)
 	mux.HandleFunc("POST "+control.PathConsistency, answer(w.consistency))
 	mux.HandleFunc("GET "+control.PathOutput, w.showOutput)

@@ -31,6 +31,7 @@ import (
 
 	"ambit"
 	"ambit/alert"
+	"ambit/approval"
 	"ambit/audit"
 	"ambit/control"
 	"ambit/egress"
@@ -61,6 +62,8 @@ type Worker struct {
 	output   *output
 	started  time.Time
 	stop     context.CancelFunc
+
+	approvals *approval.Store // questions that wait for a person
 
 	applying  sync.Mutex                 // held while a manifest takes effect
 	policy    atomic.Pointer[policy.Set] // never nil once Run listens
@@ -153,8 +156,9 @@ func (w *Worker) open(ctx context.Context) (_ listeners, err error) {
 	return ls, err
 }
 
-// openLog opens the log and the book of alerts, with its rules. The keys that
-// came over the pipe are wiped once both have derived their own.
+// openLog opens the log, the book of alerts with its rules, and the questions that
+// wait for a person. The keys that came over the pipe are wiped once all of them
+// have derived their own.
 func (w *Worker) openLog(ctx context.Context, c *compiled) (err error) {
 	keys := audit.Keys{Body: secretbytes.New(w.config.Data), Sign: secretbytes.New(w.config.Sign)}
 	if w.db, err = sqldb.Open(ctx, filepath.Join(w.layout.State(), "agent.db")); err != nil {
@@ -168,7 +172,10 @@ func (w *Worker) openLog(ctx context.Context, c *compiled) (err error) {
 	if err != nil {
 		return err
 	}
-	return w.watch(c)
+	if err := w.watch(c); err != nil {
+		return err
+	}
+	return w.openApprovals(ctx, keys.Body)
 }
 
 // openDoor opens the egress door, with a gate for the agent and one for the
@@ -200,7 +207,7 @@ func (w *Worker) serve(ctx context.Context, ls listeners) error {
 }
 
 func (w *Worker) close() error {
-	err := errors.Join(w.proxy.Close(), w.vault.Close())
+	err := errors.Join(w.proxy.Close(), w.approvals.Close(), w.vault.Close())
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	_, aerr := w.events.Append(ctx, ambit.Event{Kind: ambit.KindWorkerStop, Agent: w.config.Agent, Principal: ambit.PrincipalAmbit})

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -53,6 +54,9 @@ func newWorker(t testing.TB, source string) *Worker {
 	if err := w.watch(c); err != nil {
 		t.Fatal(err)
 	}
+	if err := w.openApprovals(t.Context(), key()); err != nil {
+		t.Fatal(err)
+	}
 	w.gate = gate.New(gate.Config{Agent: "support", Policy: c.policy, Log: w.events, Alerts: w.rules})
 	w.config.Data = bytes.Repeat([]byte{7}, 32)
 	w.config.Vault = []control.VaultKey{{Version: 1, Key: bytes.Repeat([]byte{8}, 32)}}
@@ -61,7 +65,7 @@ func newWorker(t testing.TB, source string) *Worker {
 	}
 	t.Cleanup(func() {
 		ctx := context.Background()
-		if err := w.vault.Close(); err != nil {
+		if err := errors.Join(w.approvals.Close(), w.vault.Close()); err != nil {
 			t.Error(err)
 		}
 		if err := alerts.Close(ctx); err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"charm.land/lipgloss/v2"
@@ -181,10 +180,7 @@ func (a *app) printAlerts(found api.Alerts) error {
 			return err
 		}
 	}
-	if len(found.Missing) > 0 {
-		return fmt.Errorf("some agents could not be asked:\n  %s", strings.Join(found.Missing, "\n  "))
-	}
-	return nil
+	return askedAll(found.Missing)
 }
 
 // seen says whether a person has seen an alert, and who.

@@ -13,6 +13,7 @@ import (
 	"ambit"
 	"ambit/alert"
 	"ambit/api"
+	"ambit/approval"
 	"ambit/audit"
 	"ambit/control"
 )
@@ -29,6 +30,12 @@ func TestC5(t *testing.T) {
 		Time: at, Action: hostile, Method: hostile, Host: hostile, URL: hostile, Intent: hostile, Rule: hostile, Detail: hostile, Done: true,
 		Reason: &ambit.Reason{Code: hostile, Text: hostile, Remedy: hostile},
 	}
+	question := approval.Question{
+		ID: hostile, Agent: hostile, Task: hostile, Tool: hostile, Args: hostile, Words: hostile, Effects: []ambit.Effect{hostile}, Error: hostile, State: hostile, Digest: hostile,
+		Provenance: []approval.Origin{{Pointer: hostile, Value: hostile, Label: hostile, Text: hostile}},
+		Asks:       []ambit.Ask{{Rule: hostile, Reason: ambit.Reason{Text: hostile}, From: []string{hostile}}},
+		Answers:    []approval.Answer{{By: hostile, Note: hostile}},
+	}
 	agent := api.Agent{Name: hostile, Desired: hostile, Computer: hostile, Worker: hostile, Error: hostile}
 	for name, show := range map[string]func(a *app) error{
 		"egress": func(a *app) error {
@@ -37,6 +44,16 @@ func TestC5(t *testing.T) {
 		},
 		"alerts": func(a *app) error {
 			return a.printAlerts(api.Alerts{Alerts: []api.Alert{{Agent: hostile, Alert: alert.Alert{Key: hostile, Title: hostile}}}})
+		},
+		"approvals": func(a *app) error { return a.printApprovals(api.Approvals{Approvals: []approval.Question{question}}) },
+		"approval": func(a *app) error {
+			if a.json {
+				return a.printJSON(question)
+			}
+			return writeQuestion(a.stdout, &question, false)
+		},
+		"approval stats": func(a *app) error {
+			return a.printApprovalStats(api.ApprovalStats{Stats: []api.AgentApprovalStats{{Agent: hostile, Stats: approval.Stats{Tool: hostile, Asked: 1}}}})
 		},
 		"status": func(a *app) error {
 			return a.printStatus(api.Status{Agent: agent, Missing: hostile, Reach: []string{hostile}, Reported: &control.Status{Program: hostile, Exit: &control.Exit{Text: hostile}}})
