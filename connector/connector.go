@@ -72,10 +72,17 @@ type Binding struct {
 	// Hosts are where the credential is used. They are disjoint from those of
 	// every other binding of the manifest.
 	Hosts []Host
-	// Rules are what the allowlist gets from the connection, pins applied, with
-	// labels as in `connectors[0] "github" (line 7)`. Their roots are not filled
-	// in: CA has them.
+	// Rules are what the allowlist gets from the connection for the agent's own
+	// requests, pins applied, with labels as in `connectors[0] "github" (line 7)`.
+	// Their roots are not filled in: CA has them. There are none if ToolsOnly.
 	Rules []policy.Rule
+	// ToolRules are the same for the requests of its tools, and never empty if it
+	// has some. Requests of tools are judged by these and by nothing else.
+	ToolRules []policy.Rule
+	// ToolsOnly says that the account is used through Tools alone: the manifest
+	// names tools, and not direct: true. The computer gets no reference, so that
+	// Env and Files are empty.
+	ToolsOnly bool
 	// CA is PEM certificates that are trusted, beside the system's, for the
 	// hosts; "" for none.
 	CA string
@@ -92,6 +99,8 @@ type Binding struct {
 	// Foreign is where else on Hosts a credential could stand. Whatever is there
 	// and is not in Places of the host's Auth is refused if Require is set.
 	Foreign Foreign
+
+	tools []*BoundTool
 }
 
 // Host is a host of a binding.

@@ -20,6 +20,7 @@ type definition struct {
 	pins         []pin
 	ways         []Way
 	foreign      Foreign
+	tools        []*tool
 }
 
 // hostEntry is one of the hosts. Its methods and paths are the most that is
@@ -93,15 +94,15 @@ func (d *definition) reference(secret string) bool {
 	return false
 }
 
-// MaxSize is the largest connector file in bytes: 64 KiB.
-const MaxSize = 64 << 10
+// MaxSize is the largest connector file in bytes: 256 KiB.
+const MaxSize = 256 << 10
 
 const start = `a connector file starts with "connector: v1"`
 
 func language() *strictyaml.Language {
 	return &strictyaml.Language{
-		Noun: "connector file", Start: start, MaxSize: MaxSize, TooLarge: "a connector needs a page at most",
-		Second: "put each connector into a file of its own", Later: []string{"tools"},
+		Noun: "connector file", Start: start, MaxSize: MaxSize, TooLarge: "keep the tools that agents need",
+		Second: "put each connector into a file of its own",
 	}
 }
 
