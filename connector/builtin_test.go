@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/goccy/go-yaml"
@@ -18,9 +19,12 @@ import (
 	"ambit/internal/secretbytes"
 )
 
+// loadBuiltin reads the shipped connectors once: a catalog does not change.
+var loadBuiltin = sync.OnceValues(Builtin)
+
 func builtin(t testing.TB) *Catalog {
 	t.Helper()
-	c, err := Builtin()
+	c, err := loadBuiltin()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,6 +133,11 @@ func TestKeysAreTheSameEverywhere(t *testing.T) {
 		{"google", googleKeys(), way["google"].Properties},
 		{"github", githubKeys(), way["github"].Properties},
 		{"revoke", revokeKeys(), way["revoke"].Properties},
+		{"tool", toolKeys(), root.Defs["tool"].Properties},
+		{"argument", argumentKeys(), root.Defs["argument"].Properties},
+		{"amount", amountKeys(), root.Defs["tool"].Properties["amount"].Properties},
+		{"request", requestKeys(), root.Defs["tool"].Properties["request"].Properties},
+		{"result", resultKeys(), root.Defs["tool"].Properties["result"].Properties},
 	} {
 		if diff := cmp.Diff(slices.Sorted(slices.Values(c.keys)), slices.Sorted(maps.Keys(c.in))); diff != "" {
 			t.Errorf("%s: keys of the decoder (-) and of the schema (+):\n%s", c.name, diff)

@@ -33,7 +33,7 @@ func (r *toolReader) arguments(n node, depth int) []*argument {
 			return
 		case depth == 0:
 			r.Complain(k, checkArgument, name)
-			if slices.Contains(r.allowed(&use{known: fromBinding | fromSecrets}, r.connector), name) {
+			if slices.Contains(r.allowed(&use{known: fromBinding}, r.connector), name) {
 				r.Refuse(k, "{"+name+"} is something else in a connector", "give the argument another name")
 			}
 		case !fieldPattern.MatchString(name):

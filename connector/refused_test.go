@@ -17,11 +17,10 @@ type refusedFile struct{ name, src, want string }
 func refusedFiles() []refusedFile {
 	return []refusedFile{
 		{"empty", "", `f.yaml:1:1: the file is empty; a connector file starts with "connector: v1"`},
-		{"too large", head + strings.Repeat("#", MaxSize), `more than the 65536 (64 KiB) that a connector file may have; a connector needs a page at most`},
+		{"too large", head + strings.Repeat("#", MaxSize), `more than the 262144 (256 KiB) that a connector file may have; keep the tools that agents need`},
 		{"unknown key", head + body + "hots: [a]\n", `f.yaml:8:1: hots: unknown key "hots"; did you mean "hosts"?`},
 		{"duplicate key", head + body + "hosts: [a.example]\nhosts: [b.example]\n", `f.yaml:9:1: hosts: the key "hosts" is here twice; the first is on line 8; keep one of them`},
 		{"alias", head + body + "hosts: *x\n", `aliases (*name) are not allowed`},
-		{"later key", head + body + "tools: {}\n", `the key "tools" is not available yet`},
 		{"nothing", "connector: v1\n", `f.yaml:1:1: auth: the key "auth" is missing; write for example auth: [{bearer: "{token}"}]`},
 		{"IPv4", head + body + "hosts: [93.184.216.34]\n", `f.yaml:8:9: hosts[0]: "93.184.216.34" is an address: a connector names its hosts; write the host's name`},
 		{"IPv6", head + body + "hosts: [{host: \"2606:4700::1111\"}]\n", `is an address: a connector names its hosts`},
@@ -120,7 +119,7 @@ func TestWith(t *testing.T) {
 		`rename the file to acme.yaml, or the connector`:           {"other.yaml": file(head + body)},
 		`a.yaml:1:1: the file is empty`:                            {"a.yaml": file(""), "b.yaml": file("")},
 		`b.yaml:1:1: the file is empty`:                            {"a.yaml": file(""), "b.yaml": file("")},
-		`the file has 65537 bytes, more than the 65536`:            {"acme.yaml": file(strings.Repeat("#", 10*MaxSize))},
+		`the file has 262145 bytes, more than the 262144`:          {"acme.yaml": file(strings.Repeat("#", 10*MaxSize))},
 	} {
 		if _, err := builtin(t).With(fsys); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
