@@ -110,6 +110,10 @@ func language() *strictyaml.Language {
 // column.
 type Errors = strictyaml.Errors
 
+// Check reads one connector file by itself. file is its name, "NAME.yaml". An
+// error is of type [Errors].
+func Check(file string, src []byte) (*Connector, error) { return parse(file, src) }
+
 // parse reads a connector file. file is its name in messages. An error is of
 // type Errors.
 func parse(file string, src []byte) (*Connector, error) {
