@@ -13,13 +13,13 @@ const MaxAnswer = 4 << 20
 
 // ToolSpec says of one tool of a connector what people choose by.
 type ToolSpec struct {
-	Name        string // "refunds.create"
-	Title       string
-	Description string
-	Effects     []ambit.Effect
+	Name        string         `json:"name"` // "refunds.create"
+	Title       string         `json:"title"`
+	Description string         `json:"description,omitempty"`
+	Effects     []ambit.Effect `json:"effects"`
 	// Reviewed is false for a tool that was imported and that no person has
 	// looked at yet: it cannot be used.
-	Reviewed bool
+	Reviewed bool `json:"reviewed"`
 }
 
 // Tools returns the connector's tools, in the order of its file.

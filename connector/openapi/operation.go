@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"ambit"
+	"ambit/connector"
+	"ambit/manifest"
 )
 
 // operation is one method of one path.
@@ -40,6 +42,10 @@ func (o *operation) read(item map[string]any) string {
 	}
 	if strings.ContainsAny(o.path, "*?#%;\\ ") || !strings.HasPrefix(o.path, "/") || len(o.path) > 400 || clean(o.path, 500) != o.path {
 		return "its path has characters that a tool's cannot have"
+	}
+	filled := connector.Template(o.path).Fill(func(string) (string, bool) { return "x", true })
+	if text, _ := manifest.CheckPath(filled); text != "" || strings.ContainsAny(filled, "{}") {
+		return "its path is none that a tool can have"
 	}
 	for _, segment := range strings.Split(o.path, "{")[1:] {
 		if name, _, ok := strings.Cut(segment, "}"); !ok || !o.args[name] {
