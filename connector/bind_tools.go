@@ -2,6 +2,7 @@ package connector
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -117,16 +118,21 @@ func (b *binder) tool(out *Binding, t *tool, places []bound) (*BoundTool, string
 		}
 	}
 	path := fillWith(t.request.path, bound.vars)
-	pattern := (&requestTemplate{path: Template(path)}).pattern(t)
+	pattern := t.pattern(Template(path))
 	var open []policy.Rule
 	for _, r := range out.ToolRules {
 		if r.Host == bound.host.Name && (r.Methods == nil || slices.Contains(r.Methods, t.request.method)) &&
-			(r.Paths == nil || slices.ContainsFunc(r.Paths, func(p string) bool { return pattern != "" && len(commonPaths(p, pattern)) > 0 })) {
+			opens(r.Paths, pattern) {
 			open = append(open, r)
 		}
 	}
 	if len(open) == 0 {
 		return nil, "pins, methods or paths of the connection leave nothing of it open"
+	}
+	if q := t.request.before; q != nil && !slices.ContainsFunc(out.ToolRules, func(r policy.Rule) bool {
+		return r.Host == bound.host.Name && (r.Methods == nil || slices.Contains(r.Methods, http.MethodGet)) && opens(r.Paths, t.pattern(Template(fillWith(q.path, bound.vars))))
+	}) {
+		return nil, "pins, methods or paths of the connection close what it asks first"
 	}
 	bound.pinned(open)
 	bound.Tool = b.described(t)
@@ -187,7 +193,7 @@ func (t *BoundTool) Request(args []byte, idempotency string) (*Request, error) {
 	}
 	q := &t.spec.request
 	f := &filler{args: given, vars: t.vars}
-	path, err := f.path(t.spec)
+	path, err := f.path(t.spec, q.path)
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +201,7 @@ func (t *BoundTool) Request(args []byte, idempotency string) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Request{Method: q.method, URL: "https://" + t.host.address() + path, Header: http.Header{"User-Agent": {userAgent}, "Accept": {"application/json"}}}
+	r := t.bare(q.method, path)
 	if query != "" {
 		r.URL += "?" + query
 	}
@@ -207,12 +213,6 @@ func (t *BoundTool) Request(args []byte, idempotency string) (*Request, error) {
 		r.Body = body
 		r.Header.Set("Content-Type", contentType)
 	}
-	for _, h := range q.headers {
-		r.Header.Set(h.Name, fillWith(h.Value, t.vars))
-	}
-	for _, name := range slices.Sorted(maps.Keys(t.headers)) {
-		r.Header.Set(name, t.headers[name])
-	}
 	if q.idempotency != "" {
 		if !idempotencyForm.MatchString(idempotency) {
 			return nil, &ArgumentError{"", "the call has no key that keeps it from being done twice"}
@@ -220,7 +220,56 @@ func (t *BoundTool) Request(args []byte, idempotency string) (*Request, error) {
 		r.Header.Set(q.idempotency, idempotency)
 	}
 	r.Auth = t.auth(q, path)
+	if q.before != nil {
+		path, err := f.path(t.spec, q.before.path)
+		if err != nil {
+			return nil, err
+		}
+		r.Before = t.bare(http.MethodGet, path)
+		r.Before.Auth = t.auth(&requestTemplate{}, path)
+	}
 	return r, nil
+}
+
+// bare is a request without query and body.
+func (t *BoundTool) bare(method, path string) *Request {
+	r := &Request{Method: method, URL: "https://" + t.host.address() + path, Header: http.Header{"User-Agent": {userAgent}, "Accept": {"application/json"}}}
+	for _, h := range t.spec.request.headers {
+		r.Header.Set(h.Name, fillWith(h.Value, t.vars))
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.headers)) {
+		r.Header.Set(name, t.headers[name])
+	}
+	return r
+}
+
+// Agrees holds the answer to [Request.Before] to the arguments of the call. An
+// error says what is different at the service, or that it cannot be known.
+func (t *BoundTool) Agrees(args []byte, status int, body []byte) error {
+	before := t.spec.request.before
+	if before == nil {
+		return nil
+	}
+	given, err := t.spec.read(args)
+	if err != nil {
+		return err
+	}
+	v, ok := readAnswer(body)
+	if !ok || status != http.StatusOK || len(body) > MaxAnswer {
+		return &ResultError{status, fmt.Sprintf("the service was asked first whether the arguments are right, and answered with status %d", status), t.spec.result.message(v)}
+	}
+	f := &filler{args: given, vars: t.vars}
+	for _, s := range before.same {
+		want, complete, err := f.text(s.Value)
+		if err != nil || !complete {
+			return &ArgumentError{"", "they do not say " + string(s.Value)}
+		}
+		found, _ := at(v, s.Name)
+		if text, err := scalar(found); err != nil || !strings.EqualFold(text, want) {
+			return &ResultError{status, "the arguments say " + strictyaml.Quote(want) + " for " + s.Name + ", which the service does not", shortMessage(text)}
+		}
+	}
+	return nil
 }
 
 // auth finds the ways in which a credential may travel with the request.

@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/goccy/go-yaml"
@@ -19,12 +18,9 @@ import (
 	"ambit/internal/secretbytes"
 )
 
-// loadBuiltin reads the shipped connectors once: a catalog does not change.
-var loadBuiltin = sync.OnceValues(Builtin)
-
 func builtin(t testing.TB) *Catalog {
 	t.Helper()
-	c, err := loadBuiltin()
+	c, err := Builtin()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,6 +133,7 @@ func TestKeysAreTheSameEverywhere(t *testing.T) {
 		{"argument", argumentKeys(), root.Defs["argument"].Properties},
 		{"amount", amountKeys(), root.Defs["tool"].Properties["amount"].Properties},
 		{"request", requestKeys(), root.Defs["tool"].Properties["request"].Properties},
+		{"before", beforeKeys(), root.Defs["tool"].Properties["request"].Properties["before"].Properties},
 		{"result", resultKeys(), root.Defs["tool"].Properties["result"].Properties},
 	} {
 		if diff := cmp.Diff(slices.Sorted(slices.Values(c.keys)), slices.Sorted(maps.Keys(c.in))); diff != "" {

@@ -17,11 +17,26 @@
 // A pin narrows and never widens: a host that the pins of a connection say
 // nothing about is left out of the allowlist.
 //
+// A connector may have tools ([Binding.Tools]): what an agent can do by name. A
+// tool checks the arguments of a call, builds one request from them as a
+// structure and never by joining text ([BoundTool.Request]), and takes out of the
+// answer what is kept ([BoundTool.Result]). Its requests pass the same rules as
+// the agent's own would ([Binding.ToolRules]), so that pins hold for both. A
+// connection with tools is closed to the agent's own requests, unless the
+// manifest says otherwise: they would go round a tool's policy.
+//
 // Trust: a connector file decides where a credential goes, so whoever writes
 // one, or can write into the operator's folder, can send the credential to a
-// host of theirs; files are read strictly, but their hosts are believed. The
-// manifest's author chooses the account and the pins, and a pin is as tight as
-// the connector's patterns are. Credentials never come into this package.
+// host of theirs; files are read strictly, but their hosts are believed. So are
+// a tool's effects, targets, amount and records: one that says "read" of a
+// request that pays, or calls a field a record that customers fill in, takes
+// policy and provenance with it. Imported tools are refused until a person has
+// reviewed them. Arguments of calls and answers of services are hostile: what is
+// not declared is refused, an argument is never more than one value in its
+// place, and what a service says of a failure is bounded, inert and marked. The
+// manifest's author chooses the account, the pins and the tools, and a pin is as
+// tight as the connector's patterns are. Credentials never come into this
+// package, and references only into [Request.Refer].
 package connector
 
 import (

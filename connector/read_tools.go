@@ -18,8 +18,9 @@ func toolKeys() []string {
 }
 func amountKeys() []string { return []string{"value", "currency", "minor", "decimals"} }
 func requestKeys() []string {
-	return []string{"method", "host", "path", "query", "headers", "json", "form", "idempotency"}
+	return []string{"method", "host", "path", "query", "headers", "json", "form", "idempotency", "before"}
 }
+func beforeKeys() []string { return []string{"path", "same"} }
 func resultKeys() []string {
 	return []string{"status", "ok", "error", "from", "keep", "records", "decode", "maxBytes", "maxText"}
 }
@@ -205,6 +206,7 @@ func (r *toolReader) request(n node) {
 	if q.idempotency != "" && q.method == "GET" {
 		r.Refuse(f["idempotency"], "has no use in a GET", "remove it")
 	}
+	r.before(f["before"])
 }
 
 // hostAndPath judges host and path: the tool must be within what is opened of the host.
@@ -230,16 +232,46 @@ func (r *toolReader) hostAndPath(path, host node) {
 	if !host.Given() {
 		at = path
 	}
-	switch pattern := q.pattern(r.tool); {
+	switch pattern := r.tool.pattern(q.path); {
 	case strings.HasPrefix(q.host, "*."):
 		r.Refuse(at, "the host is many", "write a host for tools")
-	case path.Given() && q.path != "" && e.paths != nil && !slices.ContainsFunc(e.paths, func(p string) bool { return pattern != "" && len(commonPaths(p, pattern)) > 0 }):
+	case path.Given() && q.path != "" && !opens(e.paths, pattern):
 		r.Refuse(path, "is none of the paths of "+q.host, "open it under hosts")
 	case e.methods != nil && q.method != "" && !slices.Contains(e.methods, q.method):
 		r.Refuse(at, "the method "+q.method+" is not open at "+q.host, "open it under hosts")
 	case !r.authorised(q.host):
 		r.Refuse(at, "the credential for "+q.host+" cannot travel with a tool's request", "tools work with bearer, basic, header, query, form, json and mtls")
 	}
+}
+
+// opens says whether patterns of an opening, of which nil is any path, leave
+// something of a tool's open.
+func opens(paths []string, pattern string) bool {
+	return paths == nil || pattern != "" && slices.ContainsFunc(paths, func(p string) bool { return len(commonPaths(p, pattern)) > 0 })
+}
+
+// before reads what must be so at the service before a call is made.
+func (r *toolReader) before(n node) {
+	if !n.Given() {
+		return
+	}
+	f := r.Fields(n, beforeKeys())
+	r.need(n, f, "path", "same")
+	p := &precondition{path: Template(r.Checked(f["path"], "", checkToolPath))}
+	r.useText(f["path"], p.path, false)
+	p.same = r.pairs(f["same"], checkPointer, false)
+	for _, t := range append([]Field{{Value: p.path}}, p.same...) {
+		for _, name := range t.Value.Names() {
+			if a := r.tool.argument(name); a != nil && a.optional {
+				r.Refuse(n, "the argument "+strictyaml.Quote(name)+" may be left out, and then nothing could be compared", "remove optional: true")
+			}
+		}
+	}
+	i := slices.IndexFunc(r.def.hosts, func(e hostEntry) bool { return string(e.host) == r.tool.request.host })
+	if i >= 0 && f["path"].Given() && p.path != "" && (!opens(r.def.hosts[i].paths, r.tool.pattern(p.path)) || r.def.hosts[i].methods != nil && !slices.Contains(r.def.hosts[i].methods, "GET")) {
+		r.Refuse(f["path"], "is not open at "+r.tool.request.host, "open it under hosts")
+	}
+	r.tool.request.before = p
 }
 
 // authorised says whether a tool can use the host.
@@ -266,9 +298,9 @@ func (a *Auth) fitsTools() bool {
 	return false
 }
 
-// pattern is the path with "*" in place of what is filled in.
-func (q *requestTemplate) pattern(t *tool) string {
-	p := q.path.Fill(func(name string) (string, bool) {
+// pattern is a path with "*" in place of what is filled in; "" if it is none.
+func (t *tool) pattern(path Template) string {
+	p := path.Fill(func(name string) (string, bool) {
 		if a := t.argument(name); a != nil && a.format == "path" {
 			return "**", true
 		}
@@ -460,7 +492,7 @@ func (r *toolReader) result(n node) {
 	r.NotEmpty(f["keep"])
 	q.records, q.decode = r.within(f["records"], q.keep), r.within(f["decode"], q.keep)
 	for i, p := range q.records {
-		if slices.ContainsFunc(q.decode, func(d string) bool { return d == p }) {
+		if p != "" && slices.ContainsFunc(q.decode, func(d string) bool { return d == p || strings.HasPrefix(d, p+"/") || strings.HasPrefix(p, d+"/") }) {
 			r.Refuse(f["records"].Item(i), "is decoded, and so is not a record", "remove it here")
 		}
 	}

@@ -84,6 +84,9 @@ func refusedFiles() []refusedFile {
 		{"currency of the moon", toolFile("  x: {title: T, effects: [spend], amount: {value: /a, currency: XXX}, arguments: {a: {type: number}}, request: {method: POST, path: /x, json: {a: \"{a}\"}}}\n"), `"XXX" is not a currency of ISO 4217`},
 		{"record that is not kept", toolFile("  x: {title: T, effects: [read], request: {method: GET, path: /x}, result: {keep: [/a], records: [/b]}}\n"), `"/b" is not kept`},
 		{"success that is none", toolFile("  x: {title: T, effects: [read], request: {method: GET, path: /x}, result: {status: [404]}}\n"), `is not the status of a success`},
+		{"decoded record", toolFile("  x: {title: T, effects: [read], request: {method: GET, path: /x}, result: {records: [/a], decode: [/a/b]}}\n"), `is decoded, and so is not a record`},
+		{"asking first without knowing what", toolFile("  x: {title: T, effects: [write], arguments: {a: {type: string, optional: true}}, request: {method: POST, path: /x, json: {a: \"{a}\"}, before: {path: /y, same: {/b: \"{a}\"}}}}\n"), `may be left out, and then nothing could be compared`},
+		{"asking first elsewhere", head + "hosts: [{host: api.acme.example, paths: [/api/**]}]\n" + body + "tools: {x: {title: T, effects: [write], request: {method: POST, path: /api/x, before: {path: /y, same: {/b: c}}}}}\n", `f.yaml:9:94: tools.x.request.before.path: is not open at api.acme.example`},
 		{"tool of a login", head + "hosts: [a.example]\nsecrets: {token: {title: Token}}\nreferences: {token: \"{base62:30}\"}\nauth: [{login: {form: {p: \"{token}\"}}}]\ntools: {x: {title: T, effects: [read], request: {method: GET, path: /x}}}\n", `the credential for a.example cannot travel with a tool's request`},
 		{"secret nobody gives", head + "secrets: {token: {title: T}, other: {title: O}}\nreferences: {token: \"{base62:30}\"}\nauth: [{bearer: \"{token}\"}]\nways: {t: {title: T, fields: [token]}}\n", `nobody gives the secret "other"`},
 	}

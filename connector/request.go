@@ -26,6 +26,11 @@ type Request struct {
 	Header http.Header
 	Body   []byte // nil for none
 
+	// Before is a request that must be made first, and whose answer
+	// [BoundTool.Agrees] must accept; nil for most. Where there is one, a call whose
+	// facts decided something is not to be made without it.
+	Before *Request
+
 	// Auth are the ways in which a credential may travel with it; none if the host
 	// takes none. The first whose Secrets the account has is the one to use. The
 	// only scheme without Places is MTLS, which needs nothing put in.
@@ -191,8 +196,8 @@ func scalar(v any) (string, error) {
 
 // path fills in a path. An argument is percent-encoded and stays one segment,
 // or of format path, several; nothing makes a segment empty or of dots.
-func (f *filler) path(t *tool) (string, error) {
-	segments := strings.Split(string(t.request.path), "/")
+func (f *filler) path(t *tool, template Template) (string, error) {
+	segments := strings.Split(string(template), "/")
 	for i, s := range segments {
 		var bad error
 		segments[i] = Template(s).Fill(func(name string) (string, bool) {

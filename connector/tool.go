@@ -130,6 +130,14 @@ type requestTemplate struct {
 	json        *value  // the body; nil if there is none
 	form        []Field
 	idempotency string // the header field with the caller's key; "" if the service has none
+	before      *precondition
+}
+
+// precondition is what must be so at the service before a call is made: what
+// the arguments claim, and the request itself does not say.
+type precondition struct {
+	path Template // of a GET at the same host
+	same []Field  // by pointer into the answer, what stands there; case does not matter
 }
 
 // value is a part of a JSON body.

@@ -342,6 +342,63 @@ func TestMinorUnits(t *testing.T) {
 	}
 }
 
+// What an argument claims and the request does not say is asked first: a refund
+// in another currency than the payment's would be another amount.
+func TestBefore(t *testing.T) {
+	const refund = `{"payment_intent":"pi_1GszsK2eZvKYlo2C","amount":9000,"currency":"JPY"}`
+	b, tools := boundTools(t, "{name: stripe, pin: {connected: acct_1234567890}}")
+	tool := tools["refunds.create"]
+	r, err := tool.Request([]byte(refund), callDigest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := r.Before
+	if first.Method != "GET" || first.URL != "https://api.stripe.com/v1/payment_intents/pi_1GszsK2eZvKYlo2C" || first.Body != nil || first.Header.Get("Idempotency-Key") != "" || !passes(t, b, first) {
+		t.Fatalf("what is asked first is %+v", first)
+	}
+	if err := first.Refer(first.Auth[0], func(string) (string, bool) { return "ref", true }); err != nil || first.Header.Get("Authorization") != "Bearer ref" {
+		t.Errorf("%v, %v", first.Header, err)
+	}
+	for _, c := range []struct {
+		status int
+		body   string
+		want   string
+	}{
+		{200, `{"currency":"jpy"}`, ""},
+		{200, `{"currency":"eur"}`, `the arguments say "JPY" for /currency, which the service does not; the service says (untrusted): eur`},
+		{200, `{}`, `which the service does not`},
+		{200, `{"currency":["jpy"]}`, `which the service does not`},
+		{200, `jpy`, `was asked first`},
+		{404, `{"error":{"message":"No such payment"}}`, `answered with status 404; the service says (untrusted): No such payment`},
+		{0, ``, `was asked first`},
+	} {
+		err := tool.Agrees([]byte(refund), c.status, []byte(c.body))
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%d %s: %v, want %s", c.status, c.body, err, c.want)
+		}
+	}
+	_, tools = boundTools(t, "{name: shopify, account: demo}")
+	args := []byte(`{"order_id":450789469,"parent_id":801038806,"gateway":"bogus","amount":41.94,"currency":"USD"}`)
+	r, err = tools["refunds.create"].Request(args, callDigest)
+	if err != nil || r.Before.URL != "https://demo.myshopify.com/admin/api/2026-01/orders/450789469/transactions/801038806.json" {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if err := tools["refunds.create"].Agrees(args, 200, []byte(`{"transaction":{"id":801038806,"order_id":450789469,"gateway":"bogus","currency":"USD"}}`)); err != nil {
+		t.Error(err)
+	}
+	if err := tools["refunds.create"].Agrees(args, 200, []byte(`{"transaction":{"id":801038806,"order_id":1,"gateway":"bogus","currency":"USD"}}`)); err == nil {
+		t.Error("the payment of another order is given back")
+	}
+	for name := range allSamples() {
+		_, tools := boundTools(t, sampleConnections()[name])
+		for _, tool := range tools {
+			if spends := slices.Contains(tool.Tool.Effects, ambit.EffectSpend); spends != (tool.spec.request.before != nil) || spends != (tool.Tool.Amount != "") {
+				t.Errorf("%s spends: %v, and what is asked first is %v", tool.Tool.Name, spends, tool.spec.request.before)
+			}
+		}
+	}
+}
+
 // The schema that the agent gets and what is checked are the same.
 func TestSchemaAndCheckAgree(t *testing.T) {
 	for name, samples := range allSamples() {
