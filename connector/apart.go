@@ -60,6 +60,9 @@ func beside(b *Binding, said *manifest.Connection, r *manifest.Rule) (text, hint
 		case r.TLS != manifest.TLSTerminate:
 			return fmt.Sprintf("is for the host %s, and %s has tls: %s for it: the credential could not be put in, and others not be kept out", h.Name, r.Label(), r.TLS),
 				"remove that rule, or the connection"
+		case b.ToolsOnly:
+			return fmt.Sprintf("is for tools only, and %s opens its host %s to the agent's own requests", r.Label(), h.Name),
+				"remove that rule, or write direct: true in the connection"
 		case narrowed && r.Paths == nil:
 			return fmt.Sprintf("narrows the host %s, and %s opens all of it again", h.Name, r.Label()),
 				"name paths in that rule, or remove it"

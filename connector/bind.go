@@ -80,19 +80,36 @@ func (b *binder) bind() *Binding {
 	for _, p := range places {
 		b.place(out, p, auth)
 	}
+	out.ToolRules = out.Rules
+	if out.ToolsOnly = len(b.said.Tools) > 0 && !b.said.Direct; out.ToolsOnly {
+		out.Rules = nil
+	}
+	b.placement(out)
+	for i := range b.def.ways {
+		out.Ways = append(out.Ways, b.way(b.def.ways[i]))
+	}
+	if len(out.ToolRules) == 0 && len(b.problems) == 0 {
+		b.closed()
+		return out
+	}
+	if len(b.said.Tools) == 0 {
+		out.ToolRules = nil
+	}
+	b.tools(out, places)
+	return out
+}
+
+// placement adds what the computer gets: nothing if only tools use the account.
+func (b *binder) placement(out *Binding) {
+	if out.ToolsOnly {
+		return
+	}
 	for _, e := range b.def.env {
 		out.Env = append(out.Env, Env{Name: strings.ReplaceAll(e.Name, "{connection}", upper(b.said.As)), Value: b.fill(e.Value)})
 	}
 	for _, f := range b.def.files {
 		out.Files = append(out.Files, File{Path: f.Path, Text: b.fill(f.Text)})
 	}
-	for i := range b.def.ways {
-		out.Ways = append(out.Ways, b.way(b.def.ways[i]))
-	}
-	if len(out.Rules) == 0 && len(b.problems) == 0 {
-		b.closed()
-	}
-	return out
 }
 
 // closed says why nothing is left open.

@@ -129,6 +129,12 @@ func TestKeysAreTheSameEverywhere(t *testing.T) {
 		{"google", googleKeys(), way["google"].Properties},
 		{"github", githubKeys(), way["github"].Properties},
 		{"revoke", revokeKeys(), way["revoke"].Properties},
+		{"tool", toolKeys(), root.Defs["tool"].Properties},
+		{"argument", argumentKeys(), root.Defs["argument"].Properties},
+		{"amount", amountKeys(), root.Defs["tool"].Properties["amount"].Properties},
+		{"request", requestKeys(), root.Defs["tool"].Properties["request"].Properties},
+		{"before", beforeKeys(), root.Defs["tool"].Properties["request"].Properties["before"].Properties},
+		{"result", resultKeys(), root.Defs["tool"].Properties["result"].Properties},
 	} {
 		if diff := cmp.Diff(slices.Sorted(slices.Values(c.keys)), slices.Sorted(maps.Keys(c.in))); diff != "" {
 			t.Errorf("%s: keys of the decoder (-) and of the schema (+):\n%s", c.name, diff)

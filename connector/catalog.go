@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 )
 
 //go:embed catalog/*.yaml
@@ -30,8 +31,13 @@ type Source struct {
 	Text []byte `json:"text"`
 }
 
-// Builtin returns the connectors that Ambit ships.
-func Builtin() (*Catalog, error) {
+// Builtin returns the connectors that Ambit ships. They are read once: nothing
+// changes a catalog.
+func Builtin() (*Catalog, error) { return builtinOnce() }
+
+var builtinOnce = sync.OnceValues(readBuiltin)
+
+func readBuiltin() (*Catalog, error) {
 	dir, err := fs.Sub(shipped, "catalog")
 	if err != nil {
 		return nil, fmt.Errorf("reading the connectors that are shipped: %w", err)

@@ -17,11 +17,26 @@
 // A pin narrows and never widens: a host that the pins of a connection say
 // nothing about is left out of the allowlist.
 //
+// A connector may have tools ([Binding.Tools]): what an agent can do by name. A
+// tool checks the arguments of a call, builds one request from them as a
+// structure and never by joining text ([BoundTool.Request]), and takes out of the
+// answer what is kept ([BoundTool.Result]). Its requests pass the same rules as
+// the agent's own would ([Binding.ToolRules]), so that pins hold for both. A
+// connection with tools is closed to the agent's own requests, unless the
+// manifest says otherwise: they would go round a tool's policy.
+//
 // Trust: a connector file decides where a credential goes, so whoever writes
 // one, or can write into the operator's folder, can send the credential to a
-// host of theirs; files are read strictly, but their hosts are believed. The
-// manifest's author chooses the account and the pins, and a pin is as tight as
-// the connector's patterns are. Credentials never come into this package.
+// host of theirs; files are read strictly, but their hosts are believed. So are
+// a tool's effects, targets, amount and records: one that says "read" of a
+// request that pays, or calls a field a record that customers fill in, takes
+// policy and provenance with it. Imported tools are refused until a person has
+// reviewed them. Arguments of calls and answers of services are hostile: what is
+// not declared is refused, an argument is never more than one value in its
+// place, and what a service says of a failure is bounded, inert and marked. The
+// manifest's author chooses the account, the pins and the tools, and a pin is as
+// tight as the connector's patterns are. Credentials never come into this
+// package, and references only into [Request.Refer].
 package connector
 
 import (
@@ -72,10 +87,17 @@ type Binding struct {
 	// Hosts are where the credential is used. They are disjoint from those of
 	// every other binding of the manifest.
 	Hosts []Host
-	// Rules are what the allowlist gets from the connection, pins applied, with
-	// labels as in `connectors[0] "github" (line 7)`. Their roots are not filled
-	// in: CA has them.
+	// Rules are what the allowlist gets from the connection for the agent's own
+	// requests, pins applied, with labels as in `connectors[0] "github" (line 7)`.
+	// Their roots are not filled in: CA has them. There are none if ToolsOnly.
 	Rules []policy.Rule
+	// ToolRules are the same for the requests of its tools, and never empty if it
+	// has some. Requests of tools are judged by these and by nothing else.
+	ToolRules []policy.Rule
+	// ToolsOnly says that the account is used through Tools alone: the manifest
+	// names tools, and not direct: true. The computer gets no reference, so that
+	// Env and Files are empty.
+	ToolsOnly bool
 	// CA is PEM certificates that are trusted, beside the system's, for the
 	// hosts; "" for none.
 	CA string
@@ -92,6 +114,8 @@ type Binding struct {
 	// Foreign is where else on Hosts a credential could stand. Whatever is there
 	// and is not in Places of the host's Auth is refused if Require is set.
 	Foreign Foreign
+
+	tools []*BoundTool
 }
 
 // Host is a host of a binding.

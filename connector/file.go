@@ -20,6 +20,7 @@ type definition struct {
 	pins         []pin
 	ways         []Way
 	foreign      Foreign
+	tools        []*tool
 }
 
 // hostEntry is one of the hosts. Its methods and paths are the most that is
@@ -93,21 +94,25 @@ func (d *definition) reference(secret string) bool {
 	return false
 }
 
-// MaxSize is the largest connector file in bytes: 64 KiB.
-const MaxSize = 64 << 10
+// MaxSize is the largest connector file in bytes: 256 KiB.
+const MaxSize = 256 << 10
 
 const start = `a connector file starts with "connector: v1"`
 
 func language() *strictyaml.Language {
 	return &strictyaml.Language{
-		Noun: "connector file", Start: start, MaxSize: MaxSize, TooLarge: "a connector needs a page at most",
-		Second: "put each connector into a file of its own", Later: []string{"tools"},
+		Noun: "connector file", Start: start, MaxSize: MaxSize, TooLarge: "keep the tools that agents need",
+		Second: "put each connector into a file of its own",
 	}
 }
 
 // Errors is why a connector file is refused: every problem, with line and
 // column.
 type Errors = strictyaml.Errors
+
+// Check reads one connector file by itself. file is its name, "NAME.yaml". An
+// error is of type [Errors].
+func Check(file string, src []byte) (*Connector, error) { return parse(file, src) }
 
 // parse reads a connector file. file is its name in messages. An error is of
 // type Errors.

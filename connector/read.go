@@ -17,7 +17,7 @@ import (
 func rootKeys() []string {
 	return []string{
 		"connector", "name", "title", "docs", "replaces", "account", "ownHosts", "hosts", "secrets", "references",
-		"env", "files", "auth", "pins", "ways", "foreign", "subjects",
+		"env", "files", "auth", "pins", "ways", "foreign", "subjects", "tools",
 	}
 }
 
@@ -122,6 +122,7 @@ func (r *reader) connector(root node) *Connector {
 	r.ways(f["ways"])
 	r.foreign(f["foreign"])
 	c.Subjects = r.subjects(f["subjects"])
+	r.tools(f["tools"], c)
 	r.judge(root, f, c)
 	return c
 }

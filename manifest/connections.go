@@ -33,6 +33,13 @@ type Connection struct {
 	CA      string
 	Require bool // refuses credentials that are none of ours; default true
 
+	// Tools are the names of the connector's tools that the agent may call; nil for
+	// none, and "*" alone for all.
+	Tools []string
+	// Direct says that the agent may use the account in requests of its own, too.
+	// Without Tools it always may.
+	Direct bool
+
 	places map[string]Error // where each key is, by its path below the connection
 }
 
@@ -59,12 +66,14 @@ const (
 	maxPinValues   = 100
 	maxPinValue    = 200
 	maxHosts       = 32
+	maxTools       = 200
 )
 
 var (
-	connectionKeys = []string{"name", "as", "account", "pin", "hosts", "ports", "methods", "paths", "private", "resolve", "ca", "require"}
+	connectionKeys = []string{"name", "as", "account", "pin", "hosts", "ports", "methods", "paths", "private", "resolve", "ca", "require", "tools", "direct"}
 	accountPattern = pattern(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?$`)
 	pinPattern     = pattern(`^[a-z][a-z0-9_]{0,39}$`)
+	toolPattern    = pattern(`^[a-z][a-z0-9_-]{0,39}(\.[a-z][a-z0-9_-]{0,39}){0,2}$`)
 )
 
 func (d *decoder) connections(n node) []Connection {
@@ -112,8 +121,11 @@ func (d *decoder) connection(i int, n node) Connection {
 		Private: d.Boolean(f["private"]),
 		CA:      d.Checked(f["ca"], "", checkPEM),
 		Require: !f["require"].Given() || d.Boolean(f["require"]),
+		Tools:   d.Texts(f["tools"], checkToolName),
+		Direct:  d.Boolean(f["direct"]),
 		places:  at,
 	}
+	d.toolsOf(f, &c)
 	c.As = d.Checked(f["as"], c.Name, checkConnectionName)
 	if !f["name"].Given() {
 		d.Missing(n, "name", "write for example name: github")
@@ -126,7 +138,7 @@ func (d *decoder) connection(i int, n node) Connection {
 			c.Resolve = append(c.Resolve, a)
 		}
 	}
-	for _, key := range []string{"hosts", "methods", "paths", "resolve"} {
+	for _, key := range []string{"hosts", "methods", "paths", "resolve", "tools"} {
 		d.NotEmpty(f[key])
 	}
 	if len(c.Hosts) > maxHosts {
@@ -134,6 +146,26 @@ func (d *decoder) connection(i int, n node) Connection {
 	}
 	d.reachable(f, &c)
 	return c
+}
+
+// toolsOf refuses lists of tools that contradict themselves. Whether the
+// connector has them is not known here.
+func (d *decoder) toolsOf(f map[string]node, c *Connection) {
+	for i, name := range c.Tools {
+		switch {
+		case name == "":
+		case name == "*" && len(c.Tools) > 1:
+			d.Refuse(f["tools"].Item(i), `"*" is all of them, and there are others beside it`, `write ["*"], or only names`)
+		case slices.Contains(c.Tools[:i], name):
+			d.Refuse(f["tools"].Item(i), quote(name)+" is here twice", "keep one of them")
+		}
+	}
+	if len(c.Tools) > maxTools {
+		d.Refuse(f["tools"], fmt.Sprintf("has %d tools, more than the %d of one connection", len(c.Tools), maxTools), "name those that the work needs")
+	}
+	if f["direct"].Given() && !f["tools"].Given() {
+		d.Refuse(f["direct"], "has no use without tools: the agent uses the account in requests of its own", "remove it, or name tools")
+	}
 }
 
 // reachable refuses addresses that only private: true opens, and hosts that
@@ -216,6 +248,13 @@ func checkConnectionName(s string) (text, hint string) {
 		return "", ""
 	}
 	return quote(s) + " is not the name of a connection: 1 to 40 characters of a-z, 0-9 and -, the first a letter", "write for example as: shop-eu"
+}
+
+func checkToolName(s string) (text, hint string) {
+	if s == "*" || toolPattern().MatchString(s) {
+		return "", ""
+	}
+	return quote(s) + " is not the name of a tool", `write the name that the connector has for it, as in tools: [orders.get], or ["*"] for all`
 }
 
 func checkAccount(s string) (text, hint string) {

@@ -25,6 +25,9 @@ func reach(m *bound) []string {
 		for i := range b.Rules {
 			lines = append(lines, reachRule(&b.Rules[i])+" as "+b.Name)
 		}
+		for _, t := range b.Tools() {
+			lines = append(lines, "tool "+t.Tool.Name)
+		}
 	}
 	return lines
 }

@@ -86,8 +86,8 @@ func (v *Vault) Examine(r *ambit.Request) (*Plan, *ambit.Verdict) {
 
 // rule says where the operator finds a connection.
 func (b *bound) rule() string {
-	if len(b.Rules) > 0 {
-		return b.Rules[0].Label
+	if opened := b.Opened(); len(opened) > 0 {
+		return opened[0].Label
 	}
 	return "connectors " + b.Name
 }
@@ -221,8 +221,8 @@ func (b *bound) copies(r *ambit.Request) *ambit.Reason {
 		return nil
 	}
 	var paths []string
-	for i := range b.Rules {
-		paths = append(paths, b.Rules[i].Paths...)
+	for _, r := range b.Opened() {
+		paths = append(paths, r.Paths...)
 	}
 	if paths == nil {
 		return nil
