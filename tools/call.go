@@ -187,7 +187,7 @@ func undecided(err error) answer {
 // run runs a granted call and makes the answer of its result. The grant is spent
 // and finished when it returns, whatever the runner did.
 func (g *Gateway) run(ctx context.Context, t *tool, grant Grant, call *ambit.ToolCall) answer {
-	ctx, cancel := context.WithTimeout(ctx, g.cfg.CallTime)
+	ctx, cancel := context.WithTimeout(withCall(ctx, call, grant.Event()), g.cfg.CallTime)
 	defer cancel()
 	start := time.Now()
 	outcome := ambit.Outcome{BytesOut: int64(len(call.Args)), Error: "the call was not run"}
