@@ -97,7 +97,7 @@ func (s *Schema) Check(v any) error {
 	if !ok {
 		text = err.Error()
 	}
-	return errors.New(shorten(inert.Text(strings.NewReplacer("\n", "; ", "- at ", "at ").Replace(text)), 1024))
+	return errors.New(shorten(inert.Text(strings.NewReplacer("\n", "; ", "- at '': ", "", "- at ", "at ").Replace(text)), 1024))
 }
 
 func (s *Schema) compile() error {

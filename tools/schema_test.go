@@ -114,7 +114,7 @@ func FuzzJSONRPC(f *testing.F) {
 		if (m.id == nil) != strings.HasPrefix(m.method, "notifications/") {
 			t.Fatalf("%q: id %s of %s", in, m.id, m.method)
 		}
-		if _, err := jcs.Append(nil, map[string]any(m.params)); err != nil {
+		if _, err := jcs.Append(nil, m.params); err != nil {
 			t.Fatal(err)
 		}
 	})

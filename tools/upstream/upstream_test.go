@@ -66,7 +66,7 @@ func server(t testing.TB, stateless bool, definitions ...*mcp.Tool) (*mcp.Server
 
 func offer(s *mcp.Server, d *mcp.Tool) {
 	s.AddTool(d, func(_ context.Context, r *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
-		return &mcp.CallToolResult{StructuredContent: json.RawMessage(r.Params.Arguments), Content: []mcp.Content{&mcp.TextContent{Text: "x"}}}, nil
+		return &mcp.CallToolResult{StructuredContent: r.Params.Arguments, Content: []mcp.Content{&mcp.TextContent{Text: "x"}}}, nil
 	})
 }
 
@@ -431,8 +431,10 @@ func TestM2Answers(t *testing.T) {
 			w.Header().Set("Content-Type", "text/html")
 			fmt.Fprint(w, "<html>")
 		}, "which is not JSON"},
-		"a status":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, "HTTP status 503"},
-		"elsewhere": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://169.254.169.254/", 307) }, "HTTP status 307"},
+		"a status": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, "HTTP status 503"},
+		"elsewhere": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://169.254.169.254/", http.StatusTemporaryRedirect)
+		}, "HTTP status 307"},
 		"a flood": {func(w http.ResponseWriter, _ *http.Request) {
 			for range 200 {
 				if _, err := w.Write(make([]byte, 1<<16)); err != nil {
