@@ -303,7 +303,11 @@ func (c *caller) cacheable(result map[string]any) map[string]any {
 	return result
 }
 
-const pageSize = 100
+// A page of tools/list ends after so many tools, or so many bytes of them.
+const (
+	pageSize  = 100
+	pageBytes = 1 << 20
+)
 
 // list answers tools/list: the tools that this agent may see, by name. A cursor is
 // the name of the last tool of a page.
@@ -319,12 +323,12 @@ func (c *caller) list(m *message) (map[string]any, *problem) {
 	}
 	result := c.cacheable(map[string]any{})
 	page := make([]json.RawMessage, 0, pageSize)
-	last := ""
+	last, size := "", 0
 	for _, t := range c.gateway.visible() {
 		if t.Tool.Name <= after {
 			continue
 		}
-		if len(page) == pageSize {
+		if len(page) == pageSize || size > pageBytes {
 			result["nextCursor"] = last
 			break
 		}
@@ -332,7 +336,7 @@ func (c *caller) list(m *message) (map[string]any, *problem) {
 		if err != nil {
 			return nil, &problem{http.StatusInternalServerError, codeInternal, "a tool cannot be described", nil}
 		}
-		page, last = append(page, b), t.Tool.Name
+		page, last, size = append(page, b), t.Tool.Name, size+len(b)
 	}
 	result["tools"] = page
 	return result, nil
