@@ -20,7 +20,12 @@ import (
 func TestClients(t *testing.T) {
 	for _, revision := range []string{"2026-07-28", "2025-11-25", "2025-06-18"} {
 		t.Run(revision, func(t *testing.T) {
-			s := serve(t, tools.Config{})
+			s := serve(t, tools.Config{}, tools.Entry{Tool: refund(), Runner: runner(func(ctx context.Context, call *ambit.ToolCall) (tools.Result, error) {
+				if of, event, ok := tools.CallOf(ctx); !ok || of != call || event == 0 {
+					t.Errorf("the context says %v %d %v", of, event, ok)
+				}
+				return echo(ctx, call)
+			})})
 			session := s.connect(revision)
 			if got := session.InitializeResult().ProtocolVersion; got != revision {
 				t.Fatalf("it speaks %s", got)

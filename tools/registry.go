@@ -88,12 +88,22 @@ func (r *Registry) all() []*tool {
 	return nil
 }
 
+// Check says why a Registry would not take a tool.
+func Check(t *ambit.Tool) error {
+	_, err := check(Entry{Tool: t})
+	return err
+}
+
 func newTool(e Entry) (*tool, error) {
-	if !ValidName(e.Tool.Name) || strings.HasPrefix(e.Tool.Name, own) {
-		return nil, errors.New("a name has lower-case letters, digits, _ and -, in two or more parts with a dot between, and does not begin with ambit")
-	}
 	if e.Runner == nil {
 		return nil, errors.New("nothing runs it")
+	}
+	return check(e)
+}
+
+func check(e Entry) (*tool, error) {
+	if !ValidName(e.Tool.Name) || strings.HasPrefix(e.Tool.Name, own) {
+		return nil, errors.New("a name has lower-case letters, digits, _ and -, in two or more parts with a dot between, and does not begin with ambit")
 	}
 	return prepare(e)
 }

@@ -23,6 +23,9 @@ func TestTypeScript(t *testing.T) {
 			t.Skip("there is no Node.js; scripts/setup-tests installs it")
 		}
 	}
+	if out, err := exec.CommandContext(t.Context(), node, "-p", "process.versions.node.split('.')[0] >= 20").Output(); err != nil || strings.TrimSpace(string(out)) != "true" {
+		t.Skip("the TypeScript SDK needs Node.js 20")
+	}
 	dir := t.TempDir()
 	archives, err := filepath.Glob("testdata/npm/*.tgz")
 	if err != nil || len(archives) == 0 {

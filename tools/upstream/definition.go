@@ -103,6 +103,11 @@ func (i *Item) describe(d *definition) {
 			i.Output = output.JSON()
 		}
 	}
+	if i.Problem == "" {
+		if err := tools.Check(&ambit.Tool{Name: i.Name, Input: i.Input, Output: i.Output}); err != nil {
+			fail("", err)
+		}
+	}
 	for _, schema := range []json.RawMessage{i.Input, i.Output} { // values that it names: they stay as they are
 		flag("a value in its schema", values(schema))
 	}

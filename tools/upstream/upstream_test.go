@@ -242,12 +242,13 @@ func TestM2(t *testing.T) {
 
 func TestJudging(t *testing.T) {
 	_, url := server(t, true, define("get", "x"), define("Get", "x"), define("get-it.", "x"),
+		&mcp.Tool{Name: "why", InputSchema: json.RawMessage(`{"type":"object","properties":{"intent":{},"ambit_intent":{}}}`)},
 		&mcp.Tool{Name: "far", InputSchema: json.RawMessage(`{"type":"object","properties":{"x":{"$ref":"https://evil.example/s"}}}`)})
 	b := book(t)
 	if err := newUpstream(t, b, url, nil).Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for tool, want := range map[string]string{"get": "the same name", "Get": "the same name", "get-it.": "cannot be used", "far": "refer to itself only"} {
+	for tool, want := range map[string]string{"get": "the same name", "Get": "the same name", "get-it.": "cannot be used", "far": "refer to itself only", "why": "Ambit needs one of them"} {
 		err := b.Accept(t.Context(), "shop", tool, item(t, b, tool).Hash, "uid:1000", reads())
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", tool, err)
