@@ -33,14 +33,14 @@ type Policy struct {
 	*cedar.Policy
 	Name string // the annotation @id; "" without one
 	Line int    // within the text, from 1
-	// Tool, Source or Effect is what the policy is for alone, by its scope; all
+	// Tool, Source or On (an effect) is what the policy is for alone, by its scope; all
 	// are "" if that is everything.
-	Tool, Source, Effect string
-	Asks                 bool          // @ask: a person is asked instead
-	From                 []string      // who
-	People               int           // @people; 0 without it
-	Expires              time.Duration // @expires; 0 without it
-	Reason               string        // @reason: for people; "" without one
+	Tool, Source, On string
+	Asks             bool          // @ask: a person is asked instead
+	From             []string      // who
+	People           int           // @people; 0 without it
+	Expires          time.Duration // @expires; 0 without it
+	Reason           string        // @reason: for people; "" without one
 }
 
 // Error is one problem.
@@ -72,9 +72,7 @@ var (
 	placePattern = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`(?s)^(?:parser error: )?(?:parse error at )?<input>:([0-9]+):([0-9]+):? ?(.*)$`)
 	})
-	namePattern   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`) })
-	toolPattern   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)+$`) })
-	sourcePattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9_-]+$`) })
+	namePattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`) })
 )
 
 // maxName is the longest name of a tool, in bytes.
@@ -82,10 +80,30 @@ const maxName = 128
 
 // ToolName reports whether s is the fully qualified name of a tool: a source
 // and its own name with points between, in lower-case ASCII.
-func ToolName(s string) bool { return len(s) <= maxName && toolPattern().MatchString(s) }
+func ToolName(s string) bool {
+	if len(s) > maxName {
+		return false
+	}
+	start, parts := 0, 0
+	for i := 0; i <= len(s); i++ {
+		if i == len(s) || s[i] == '.' {
+			if i == start {
+				return false
+			}
+			start, parts = i+1, parts+1
+		} else if !nameByte(s[i]) {
+			return false
+		}
+	}
+	return parts > 1
+}
+
+func nameByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '_' || c == '-'
+}
 
 // SourceName reports whether s can stand before the point of a tool's name.
-func SourceName(s string) bool { return len(s) <= maxName && sourcePattern().MatchString(s) }
+func SourceName(s string) bool { return !strings.Contains(s, ".") && ToolName(s+".x") }
 
 // Parse reads a text. Its error is always an *Error.
 func Parse(src string) ([]Policy, error) {
@@ -258,7 +276,7 @@ func (p *Policy) take(s scope) {
 	case "Source":
 		p.Source = s.Entity.ID
 	case "Effect":
-		p.Effect = s.Entity.ID
+		p.On = s.Entity.ID
 	}
 }
 
