@@ -69,6 +69,7 @@ type rule struct {
 	label  string
 	kind   ruleKind
 	own    bool // the operator's Cedar
+	exact  bool // for one tool only
 
 	ask    *ambit.Ask // of what asks; its Reason without what depends on the call
 	why    string     // of a gate, a role, own Cedar: the reason, or ""
@@ -180,6 +181,7 @@ func (s *Set) add(r *rule, p place) error {
 	s.rules[r.id] = r
 	switch {
 	case p.tool != "":
+		r.exact = true
 		s.byTool[p.tool] = append(s.byTool[p.tool], r)
 	case p.source != "":
 		s.bySource[p.source] = append(s.bySource[p.source], r)

@@ -164,7 +164,11 @@ func (s *Set) verdict(f *subject, decision cedar.Decision, reasons []cedar.Diagn
 	}
 	slices.SortFunc(rules, func(a, b *rule) int { return a.order - b.order })
 	if decision == cedar.Allow && len(rules) > 0 {
-		return ambit.ToolVerdict{Verdict: ambit.Verdict{Decision: ambit.Allow, Rule: rules[0].label}}
+		named := rules[0]
+		if i := slices.IndexFunc(rules, func(r *rule) bool { return r.exact }); i >= 0 {
+			named = rules[i]
+		}
+		return ambit.ToolVerdict{Verdict: ambit.Verdict{Decision: ambit.Allow, Rule: named.label}}
 	}
 	var wanted []ambit.Ask
 	for _, r := range rules {
