@@ -50,15 +50,22 @@ func parseArgs(b []byte) (value, error) {
 	return parseObject(b)
 }
 
+// Text is a text as [Entry.Scope] writes it: in quotes, as JSON.
+func Text(s string) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if e.Encode(s) != nil { // it never fails on a string
+		return ""
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
 // literal is the JSON text of a scalar; ok is false for anything else.
 func (v value) literal() (string, bool) {
 	switch v.kind {
 	case text:
-		var b bytes.Buffer
-		e := json.NewEncoder(&b)
-		e.SetEscapeHTML(false)
-		err := e.Encode(v.text)
-		return strings.TrimSuffix(b.String(), "\n"), err == nil
+		return Text(v.text), true
 	case number, truth:
 		return v.text, true
 	}

@@ -1,6 +1,7 @@
 package tool_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/big"
@@ -47,6 +48,7 @@ func naiveDecide(c tool.Config, call *ambit.ToolCall, spent map[tool.Meter]money
 		for path, values := range e.Scope {
 			v, ok := n.args[path[1:]]
 			text, _ := json.Marshal(v)
+			text = bytes.ReplaceAll(text, []byte(`\u003c`), []byte("<"))
 			_, isList := v.([]any)
 			_, isObject := v.(map[string]any)
 			if !ok || v == nil || isList || isObject || !slices.Contains(values, string(text)) {
