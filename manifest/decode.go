@@ -60,14 +60,15 @@ func (d *decoder) manifest(root node) *Manifest {
 	if !f["name"].Given() {
 		d.Missing(root, "name", "write for example name: support")
 	}
+	tools := d.tools(f["tools"])
 	return &Manifest{
 		Name:        ambit.AgentID(d.Checked(f["name"], "", checkName)),
 		Description: d.Checked(f["description"], "", checkDescription),
 		Computer:    d.computer(f["computer"]),
 		Connectors:  d.connections(f["connectors"]),
 		Role:        d.role(f["role"]),
-		Tools:       d.tools(f["tools"]),
-		Limits:      d.limits(f["limits"]),
+		Tools:       tools,
+		Limits:      d.limits(f["limits"], tools),
 		Approvals:   d.approvals(f["approvals"]),
 		Inside:      d.inside(f["inside"]),
 		Cedar:       d.cedar(f["cedar"]),

@@ -272,9 +272,15 @@ func (d *decoder) price(n node) *money.Price {
 	return &p
 }
 
-func (d *decoder) limits(n node) []Limit {
+func (d *decoder) limits(n node, tools []Tool) []Limit {
 	var all []Limit
-	first := map[string]*Limit{}
+	first := map[string]string{} // what is bounded, to the label of the entry
+	for i := range tools {
+		of := Limit{Tool: tools[i].Tool, Bounds: tools[i].Limits}
+		for _, key := range of.keys() {
+			first[key] = tools[i].Label()
+		}
+	}
 	d.List(n, func(i int, item node) {
 		if i == maxTools {
 			d.Refuse(item, fmt.Sprintf("there are more than %d entries", maxTools), "use source.* or an effect")
@@ -286,11 +292,11 @@ func (d *decoder) limits(n node) []Limit {
 	for i := range all {
 		l := &all[i]
 		for _, key := range l.keys() {
-			if other := first[key]; other != nil {
-				d.Refuse(n.Item(i), "bounds the same as "+other.Label(), inHand)
+			if other := first[key]; other != "" {
+				d.Refuse(n.Item(i), "bounds the same as "+other, inHand)
 				break
 			}
-			first[key] = l
+			first[key] = l.Label()
 		}
 	}
 	return all
