@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -221,7 +222,7 @@ func (a *app) explainTool(p *toolPolicy, call *ambit.ToolCall, name string, spen
 	for _, k := range v.Asks {
 		one := asked{Rule: k.Rule, Text: k.Reason.Text, From: k.From, People: max(k.People, 1)}
 		if k.Expires > 0 {
-			one.Expires = k.Expires.String()
+			one.Expires = span(k.Expires)
 		}
 		e.Asks = append(e.Asks, one)
 	}
@@ -237,6 +238,18 @@ func (a *app) explainTool(p *toolPolicy, call *ambit.ToolCall, name string, spen
 		return nil
 	}
 	return &exitError{code: code}
+}
+
+// span writes "24h" where Go writes "24h0m0s".
+func span(d time.Duration) string {
+	s := d.String()
+	if rest, ok := strings.CutSuffix(s, "m0s"); ok {
+		s = rest + "m"
+	}
+	if rest, ok := strings.CutSuffix(s, "h0m"); ok {
+		s = rest + "h"
+	}
+	return s
 }
 
 func (e *explanation) text(declared bool) string {
@@ -262,7 +275,7 @@ func (e *explanation) text(declared bool) string {
 			who += fmt.Sprintf("; %d people", k.People)
 		}
 		if k.Expires != "" {
-			who += "; within " + strings.TrimSuffix(strings.TrimSuffix(k.Expires, "0s"), "0m")
+			who += "; within " + k.Expires
 		}
 		add("asked", who)
 	}
