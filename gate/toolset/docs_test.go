@@ -94,3 +94,23 @@ func TestBadFiles(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParseExamples(f *testing.F) {
+	f.Add("- {name: a, tool: a.b, args: {x: [1, {y: true}]}, facts: {spentDay: [5 EUR]}, want: deny, rule: x}")
+	f.Add("- name: a\n  tool: a.b\n  args: '{\"a\":1}'\n  want: ask\n")
+	s, err := toolset.Compile(&manifest.Manifest{Tools: []manifest.Tool{{Tool: "a.b"}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, src string) {
+		examples, err := toolset.ParseExamples("x.yaml", []byte(src))
+		if err != nil {
+			return
+		}
+		for _, r := range toolset.Run(s, "a", nil, examples) {
+			if r.Got == "allow" {
+				t.Errorf("%q allows what nobody declared", src)
+			}
+		}
+	})
+}

@@ -68,6 +68,15 @@ func Effects() []string {
 	return []string{"read", "write", "delete", "spend", "send", "publish", "access", "bulk", "customer"}
 }
 
+// IsEffect reports whether s is one of Effects.
+func IsEffect(s string) bool {
+	switch s {
+	case "read", "write", "delete", "spend", "send", "publish", "access", "bulk", "customer":
+		return true
+	}
+	return false
+}
+
 var (
 	placePattern = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`(?s)^(?:parser error: )?(?:parse error at )?<input>:([0-9]+):([0-9]+):? ?(.*)$`)

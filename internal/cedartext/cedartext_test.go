@@ -73,3 +73,11 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestEffects(t *testing.T) {
+	for _, e := range Effects() {
+		if !IsEffect(e) || IsEffect(e+"s") {
+			t.Error(e)
+		}
+	}
+}

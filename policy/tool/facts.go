@@ -39,7 +39,7 @@ func checkTool(t *ambit.Tool) error {
 		return errors.New("nobody has said what this tool does (its effects), so no rule can judge it")
 	}
 	for _, e := range t.Effects {
-		if !slices.Contains(cedartext.Effects(), string(e)) {
+		if !cedartext.IsEffect(string(e)) {
 			return fmt.Errorf("the tool's declaration has the effect %s, which there is not", strconv.QuoteToASCII(string(e)))
 		}
 	}
@@ -190,10 +190,11 @@ func (f *subject) readTargets() error {
 }
 
 // readCount takes the largest of what says how many: the quantities that the
-// tool declares, the lengths of such lists, and the number of targets.
+// tool declares, the lengths of such lists, and the number of targets. No target
+// at all is unknown: a service may take that for everybody.
 func (f *subject) readCount() error {
 	t := f.call.Tool
-	f.count, f.counted = int64(len(f.targets)), len(t.Targets) > 0
+	f.count, f.counted = int64(len(f.targets)), len(f.targets) > 0
 	for i, path := range t.Limits {
 		p, err := parsePointer(path)
 		if err != nil {

@@ -152,9 +152,7 @@ func (n *naive) read() string {
 	if n.amount == nil {
 		n.currency = ""
 	}
-	n.count = -1
 	if len(n.call.Tool.Targets) > 0 {
-		n.count = 0
 		to, _ := n.args["to"].([]any)
 		for _, v := range to {
 			switch v.(type) {
@@ -165,6 +163,9 @@ func (n *naive) read() string {
 				return "bad-arguments"
 			}
 		}
+	}
+	if n.count == 0 {
+		n.count = -1
 	}
 	return ""
 }
