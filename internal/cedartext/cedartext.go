@@ -305,9 +305,7 @@ func (p *Policy) annotations() *Error {
 			p.Reason = text
 		case "ask":
 			p.Asks = true
-			for _, who := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' }) {
-				p.From = append(p.From, who)
-			}
+			p.From = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
 		case "people":
 			n, err := strconv.Atoi(text)
 			if err != nil || n < 1 || n > 2 {
