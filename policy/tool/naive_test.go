@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -201,7 +202,20 @@ func (n *naive) limitCode(l tool.Limit) string {
 	return "limit-exceeded"
 }
 
-// role has the roles support and research, as docs/policy.md says them.
+// outside: it leaves, and not every one of /to is at acme.example.
+func (n *naive) outside() bool {
+	to, _ := n.args["to"].([]any)
+	strangers, people := false, 0
+	for _, v := range to {
+		if v != nil {
+			people++
+			strangers = strangers || !regexp.MustCompile(`^[A-Za-z0-9._+-]{1,64}@acme\.example$`).MatchString(fmt.Sprint(v))
+		}
+	}
+	return n.call.Tool.Leaves && (strangers || people == 0 || len(n.call.Tool.Targets) == 0)
+}
+
+// role has the roles as docs/policy.md says them.
 func (n *naive) role(c tool.Config, small bool) (denied []string) {
 	judged := map[ambit.Effect]bool{}
 	for e := range n.effects {
@@ -226,6 +240,21 @@ func (n *naive) role(c tool.Config, small bool) (denied []string) {
 		no(judged["access"], "no access")
 		no(judged["bulk"], "no bulk")
 		no(judged["publish"], "no publish")
+	case "finance":
+		no(judged["send"] && n.outside(), "no message to people outside")
+		no(judged["publish"] && n.outside(), "no publishing outside")
+		no(judged["delete"], "no delete")
+		no(judged["access"], "no access")
+	case "sales":
+		no(judged["spend"], "no spend")
+		no(judged["delete"], "no delete")
+		no(judged["access"], "no access")
+		no(judged["bulk"], "no bulk")
+	case "operations":
+		no(judged["spend"], "no spend")
+		no(judged["send"] && n.outside(), "no message to people outside")
+		no(judged["publish"] && n.outside(), "no publishing outside")
+		no(judged["customer"], "no customer impact")
 	case "research":
 		delete(judged, "read")
 		no(len(judged) > 0, "reads only")
@@ -245,11 +274,11 @@ func agree(naive, got string) bool {
 
 func drawConfig(t *rapid.T) tool.Config {
 	names := rapid.SampledFrom([]string{"a.x", "a.y", "b.x", "a.*", "b.*"})
-	effects := rapid.SampledFrom([]ambit.Effect{"read", "write", "spend", "delete", "bulk", "send"})
+	effects := rapid.SampledFrom([]ambit.Effect{"read", "write", "spend", "delete", "bulk", "send", "publish", "access", "customer"})
 	price := func() *money.Price {
 		return &money.Price{Amount: money.Amount(rapid.Int64Range(0, 30_0000).Draw(t, "price")), Currency: rapid.SampledFrom([]string{"EUR", "USD"}).Draw(t, "of")}
 	}
-	c := tool.Config{Role: rapid.SampledFrom([]string{"", "support", "research"}).Draw(t, "role"), AskAbove: map[string]money.Amount{}}
+	c := tool.Config{Role: rapid.SampledFrom(append(tool.Roles(), "", "")).Draw(t, "role"), AskAbove: map[string]money.Amount{}, Inside: []string{"acme.example"}}
 	if rapid.Bool().Draw(t, "threshold") {
 		p := price()
 		c.AskAbove[p.Currency] = p.Amount
@@ -299,7 +328,8 @@ func drawConfig(t *rapid.T) tool.Config {
 
 func drawCall(t *rapid.T) *ambit.ToolCall {
 	td := &ambit.Tool{Name: rapid.SampledFrom([]string{"a.x", "a.y", "a.z", "b.x"}).Draw(t, "name"), Targets: []string{"/to"}, Amount: "/amount", Currency: "/currency"}
-	td.Effects = rapid.SliceOfNDistinct(rapid.SampledFrom([]ambit.Effect{"read", "write", "spend", "delete", "bulk", "send"}), 1, 3, rapid.ID).Draw(t, "effects")
+	td.Effects = rapid.SliceOfNDistinct(rapid.SampledFrom([]ambit.Effect{"read", "write", "spend", "delete", "bulk", "send", "publish", "access", "customer"}), 1, 3, rapid.ID).Draw(t, "effects")
+	td.Leaves = rapid.Bool().Draw(t, "leaves")
 	if rapid.Bool().Draw(t, "no amount") {
 		td.Amount, td.Currency = "", ""
 	}
@@ -314,7 +344,7 @@ func drawCall(t *rapid.T) *ambit.ToolCall {
 		{"amount", []string{"", "", "0", "5", "10.5", "29.9999", "30", "1e1", "-1", `"5"`, "null", "0.00001", "1e30", "[]"}},
 		{"currency", []string{"", `"EUR"`, `"EUR"`, `"EUR"`, `"USD"`, `"eur"`, `"Eur"`, "null", "1"}},
 		{"id", []string{"", "7", `"7"`, "7.0", `"é<"`, "null", "[7]", "true"}},
-		{"to", []string{"", "[]", `["a"]`, `["a",1]`, `["a","b","c",null]`, `[{}]`}},
+		{"to", []string{"", "[]", `["a"]`, `["a",1]`, `["a@acme.example"]`, `["a@acme.example","b@x.acme.example"]`, `["a@acme.example",null,"B.c@acme.example"]`, `["a","b","c",null]`, `[{}]`}},
 	} {
 		if v := rapid.SampledFrom(m.values).Draw(t, m.key); v != "" {
 			args = append(args, `"`+m.key+`":`+v)
