@@ -15,7 +15,7 @@ import (
 
 // The keys of each mapping, in the order in which messages list them.
 var (
-	rootKeys     = []string{"ambit", "name", "description", "computer", "connectors", "egress", "alerts", "audit"}
+	rootKeys     = []string{"ambit", "name", "description", "role", "computer", "connectors", "tools", "limits", "approvals", "inside", "cedar", "egress", "alerts", "audit"}
 	computerKeys = []string{"image", "command", "env", "workdir", "memory", "cpus", "processes", "disk", "restart", "registryCA"}
 	egressKeys   = []string{"intent", "allow"}
 	ruleKeys     = []string{"name", "host", "ports", "methods", "paths", "query", "headers", "tls", "private", "resolve", "ca", "websocket"}
@@ -23,7 +23,7 @@ var (
 )
 
 // laterKeys are top-level keys of the design that this version does not read.
-var laterKeys = []string{"role", "region", "model", "approvals", "channels", "memory"}
+var laterKeys = []string{"region", "model", "channels", "memory"}
 
 const firstHint = `a manifest starts with "ambit: v1"`
 
@@ -60,11 +60,18 @@ func (d *decoder) manifest(root node) *Manifest {
 	if !f["name"].Given() {
 		d.Missing(root, "name", "write for example name: support")
 	}
+	tools := d.tools(f["tools"])
 	return &Manifest{
 		Name:        ambit.AgentID(d.Checked(f["name"], "", checkName)),
 		Description: d.Checked(f["description"], "", checkDescription),
 		Computer:    d.computer(f["computer"]),
 		Connectors:  d.connections(f["connectors"]),
+		Role:        d.role(f["role"]),
+		Tools:       tools,
+		Limits:      d.limits(f["limits"], tools),
+		Approvals:   d.approvals(f["approvals"]),
+		Inside:      d.inside(f["inside"]),
+		Cedar:       d.cedar(f["cedar"]),
 		Egress:      d.egress(f["egress"]),
 		Alerts:      d.alerts(f["alerts"]),
 		Audit:       d.audit(f["audit"]),

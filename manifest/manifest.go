@@ -1,6 +1,7 @@
 // Package manifest reads the YAML file in which an operator says what an agent
-// is: its computer, the accounts it may use, where it may connect to, what
-// people are alerted to, how long its log is kept.
+// is: its computer, the accounts it may use, the tools it may call and who is
+// asked before, where it may connect to, what people are alerted to, how long its
+// log is kept.
 // [Parse] returns a complete [Manifest] with every default filled in, or every
 // problem of the file at once, each with line, column and what would be right.
 // [Schema] is the same language as a JSON Schema, for editors.
@@ -45,6 +46,12 @@ type Manifest struct {
 	Description string        // at most 500 characters, none of them a control character; may be ""
 	Computer    Computer
 	Connectors  []Connection // the accounts that it may use, in the order of the file
+	Role        string       // one of Roles; "" is none
+	Tools       []Tool       // what it may call; none is nothing
+	Limits      []Limit      // of tools and effects, beside those of Tools
+	Approvals   []Approval   // when people are asked, beside the default gates
+	Inside      []string     // domains of the operator's own people
+	Cedar       Cedar        // the operator's own policy about tools
 	Egress      Egress
 	Alerts      []Alert // in the order of the file
 	Audit       Audit

@@ -9,6 +9,7 @@ import (
 
 	"ambit/api"
 	"ambit/client"
+	"ambit/gate/toolset"
 	"ambit/manifest"
 )
 
@@ -49,6 +50,9 @@ func (a *app) checkManifest(name string) error {
 		return a.printProblems(file, found)
 	}
 	if err != nil {
+		return err
+	}
+	if _, err := toolset.Compile(m); err != nil {
 		return err
 	}
 	if a.json {

@@ -422,3 +422,38 @@ func distance(a, b string) int {
 	}
 	return row[len(b)]
 }
+
+// Within returns the place in the file of a line and column, from 1, of the
+// text that n is: for the problems of another language that is written in it.
+func (d *Decoder) Within(n Node, line, column int) (int, int) {
+	first, at := n.Place()
+	v, ok := n.ast.(*ast.LiteralNode)
+	if !ok {
+		return first, at
+	}
+	if t := v.Start; t != nil && t.Position != nil {
+		first = t.Position.Line
+	}
+	line += first
+	if line > len(d.lines) {
+		return len(d.lines), 1
+	}
+	for _, s := range d.lines[first:] {
+		if text := strings.TrimLeft(s, " "); text != "" {
+			return line, column + len(s) - len(text)
+		}
+	}
+	return line, column
+}
+
+// Block reports whether n is text in lines that keep their line breaks (|).
+func (n Node) Block() bool {
+	v, ok := n.ast.(*ast.LiteralNode)
+	return ok && v.Start != nil && strings.HasPrefix(v.Start.Value, "|")
+}
+
+// Truth returns the truth value that n is.
+func (n Node) Truth() (value, ok bool) {
+	v, ok := n.ast.(*ast.BoolNode)
+	return ok && v.Value, ok
+}
