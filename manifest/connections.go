@@ -66,7 +66,7 @@ const (
 	maxPinValues   = 100
 	maxPinValue    = 200
 	maxHosts       = 32
-	maxTools       = 200
+	maxConnectionTools       = 200
 )
 
 var (
@@ -121,7 +121,7 @@ func (d *decoder) connection(i int, n node) Connection {
 		Private: d.Boolean(f["private"]),
 		CA:      d.Checked(f["ca"], "", checkPEM),
 		Require: !f["require"].Given() || d.Boolean(f["require"]),
-		Tools:   d.Texts(f["tools"], checkToolName),
+		Tools:   d.Texts(f["tools"], checkConnectionTool),
 		Direct:  d.Boolean(f["direct"]),
 		places:  at,
 	}
@@ -160,8 +160,8 @@ func (d *decoder) toolsOf(f map[string]node, c *Connection) {
 			d.Refuse(f["tools"].Item(i), quote(name)+" is here twice", "keep one of them")
 		}
 	}
-	if len(c.Tools) > maxTools {
-		d.Refuse(f["tools"], fmt.Sprintf("has %d tools, more than the %d of one connection", len(c.Tools), maxTools), "name those that the work needs")
+	if len(c.Tools) > maxConnectionTools {
+		d.Refuse(f["tools"], fmt.Sprintf("has %d tools, more than the %d of one connection", len(c.Tools), maxConnectionTools), "name those that the work needs")
 	}
 	if f["direct"].Given() && !f["tools"].Given() {
 		d.Refuse(f["direct"], "has no use without tools: the agent uses the account in requests of its own", "remove it, or name tools")
@@ -250,7 +250,7 @@ func checkConnectionName(s string) (text, hint string) {
 	return quote(s) + " is not the name of a connection: 1 to 40 characters of a-z, 0-9 and -, the first a letter", "write for example as: shop-eu"
 }
 
-func checkToolName(s string) (text, hint string) {
+func checkConnectionTool(s string) (text, hint string) {
 	if s == "*" || toolPattern().MatchString(s) {
 		return "", ""
 	}

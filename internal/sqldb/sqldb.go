@@ -231,6 +231,9 @@ func (d *DB) Write(ctx context.Context, fn func(tx *Tx) error) error {
 	defer func() { d.lock <- struct{}{} }()
 	tx := &Tx{d}
 	if err := tx.run(ctx, "BEGIN IMMEDIATE"); err != nil {
+		// It may have begun all the same, if ctx ended at that moment; left open it
+		// would be in the way of every later one.
+		_ = tx.run(context.WithoutCancel(ctx), "ROLLBACK")
 		return d.explain("writing", err)
 	}
 	done := false

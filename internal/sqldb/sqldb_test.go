@@ -124,6 +124,28 @@ func TestWriteIsAllOrNothing(t *testing.T) {
 	}
 }
 
+// TestCancelledWhileBeginning: a transaction whose context ends at any moment
+// leaves nothing open that would be in the way of the next one.
+func TestCancelledWhileBeginning(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "a.db"))
+	nothing := func(*sqldb.Tx) error { return nil }
+	for i := range 3000 {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for range i % 300 * 10 { //nolint:revive // a moment of another length each time
+			}
+			cancel()
+		}()
+		_ = db.Write(ctx, nothing)
+		<-done
+		if err := db.Write(t.Context(), nothing); err != nil {
+			t.Fatalf("after %d cancelled transactions: %v", i, err)
+		}
+	}
+}
+
 func TestConcurrentWriters(t *testing.T) {
 	db := migrated(t)
 	var wg sync.WaitGroup
