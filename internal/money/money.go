@@ -60,6 +60,9 @@ func Parse(s string) (Amount, error) {
 
 // ParseNumber reads a JSON number, which may have an exponent.
 func ParseNumber(s string) (Amount, error) {
+	if a, ok := short(s); ok {
+		return a, nil
+	}
 	if len(s) > maxText {
 		return 0, ErrRange
 	}
@@ -78,6 +81,35 @@ func ParseNumber(s string) (Amount, error) {
 		}
 	}
 	return scale(m[2]+m[3], exponent-len(m[3]))
+}
+
+// short reads what most amounts are: up to fourteen digits, and up to four after
+// a point. What it does not take may still be a number.
+func short(s string) (Amount, bool) {
+	n, digits, fraction := int64(0), 0, -1
+	for i := range len(s) {
+		switch c := s[i]; {
+		case '0' <= c && c <= '9' && digits < 14 && fraction < places:
+			if i == 1 && s[0] == '0' {
+				return 0, false // 01 is no number
+			}
+			n, digits = n*10+int64(c-'0'), digits+1
+			if fraction >= 0 {
+				fraction++
+			}
+		case c == '.' && fraction < 0 && digits > 0:
+			fraction = 0
+		default:
+			return 0, false
+		}
+	}
+	if digits == 0 || fraction == 0 {
+		return 0, false
+	}
+	for range places - max(fraction, 0) {
+		n *= 10
+	}
+	return Amount(n), true
 }
 
 // scale is digits times ten to the exponent.

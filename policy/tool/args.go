@@ -52,6 +52,9 @@ func parseArgs(b []byte) (value, error) {
 
 // Text is a text as [Entry.Scope] writes it: in quotes, as JSON.
 func Text(s string) string {
+	if plainText(s) {
+		return `"` + s + `"`
+	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
@@ -59,6 +62,16 @@ func Text(s string) string {
 		return ""
 	}
 	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// plainText reports whether JSON escapes nothing of s.
+func plainText(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' || s[i] == '"' || s[i] == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // literal is the JSON text of a scalar; ok is false for anything else.

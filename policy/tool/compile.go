@@ -76,7 +76,8 @@ type rule struct {
 	effect string     // of a role: what widen takes
 	scopes []scope
 	limit  *Limit
-	meter  Meter // of a limit with a window
+	meter  Meter        // of a limit with a window
+	key    types.String // of the meter
 	above  *money.Price
 	count  int
 }
@@ -95,6 +96,7 @@ const (
 
 type scope struct {
 	name    string
+	key     types.String // of what is there
 	pointer pointer
 }
 
@@ -284,7 +286,7 @@ func (s *Set) addEntry(e *Entry, p place) error {
 		}
 		key := "context[" + cedarString(atKey(path)) + "]"
 		r := &rule{
-			label: e.Label, kind: scopes, scopes: []scope{{path, at}},
+			label: e.Label, kind: scopes, scopes: []scope{{path, types.String(atKey(path)), at}},
 			source: "forbid " + p.cedar() + " unless { !" + key + ".isEmpty() && [" + strings.Join(values, ", ") + "].containsAll(" + key + ") };",
 		}
 		if err := s.add(r, p); err != nil {
@@ -387,6 +389,7 @@ func (s *Set) addLimits(all []Limit) error {
 				condition += " && context.amount.lessThanOrEqual(" + cedarDecimal(l.Price.Amount) + ")"
 			}
 		}
+		r.key = types.String(r.meter.key())
 		if l.Window > 0 {
 			most := money.Amount(l.Calls) * money.Unit
 			if l.Price != nil {

@@ -81,7 +81,7 @@ func (f *subject) addScopes(m types.RecordMap, chosen *selection) error {
 				}
 				values = append(values, types.String(s))
 			}
-			m[types.String(atKey(sc.name))] = types.NewSet(values...)
+			m[sc.key] = types.NewSet(values...)
 		}
 	}
 	return nil
@@ -101,7 +101,7 @@ func (f *subject) addTotals(m types.RecordMap, chosen *selection) error {
 		if err != nil {
 			return err
 		}
-		m[types.String(r.meter.key())] = d
+		m[r.key] = d
 	}
 	return nil
 }
