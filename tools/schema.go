@@ -22,7 +22,7 @@ const (
 	maxSchema  = 128 << 10 // bytes
 	maxNodes   = 2000      // schemas in a schema
 	maxWeight  = 200       // schemas that one value is checked against
-	maxWork    = 100_000   // values times the schemas that one of them can meet
+	maxWork    = 200_000   // values times the schemas that one of them can meet
 	maxPattern = 1024      // bytes of a regular expression
 	maxByName  = 20        // patterns that the name of one property is matched with
 )

@@ -169,10 +169,10 @@ func TestWorkIsBounded(t *testing.T) {
 		}
 		return v
 	}
-	if err := s.Check(list(40_000)); err == nil || !strings.Contains(err.Error(), "at most 552 can be checked") {
+	if err := s.Check(list(40_000)); err == nil || !strings.Contains(err.Error(), "at most 1104 can be checked") {
 		t.Error(err)
 	}
-	if err := s.Check(list(500)); err == nil || strings.Count(err.Error(), ";") > 8 || len(err.Error()) > 1024 {
+	if err := s.Check(list(1000)); err == nil || strings.Count(err.Error(), ";") > 8 || len(err.Error()) > 1024 {
 		t.Error(err)
 	}
 }
