@@ -22,6 +22,7 @@ const (
 	maxSchema  = 128 << 10 // bytes
 	maxNodes   = 2000      // schemas in a schema
 	maxWeight  = 200       // schemas that one value is checked against
+	maxWork    = 200_000   // values times the schemas that one of them can meet
 	maxPattern = 1024      // bytes of a regular expression
 	maxByName  = 20        // patterns that the name of one property is matched with
 )
@@ -30,6 +31,7 @@ const (
 type Schema struct {
 	root     map[string]any
 	names    map[string]bool // properties of the value itself
+	weight   int             // how many schemas one value can meet
 	compiled *jsonschema.Schema
 }
 
@@ -68,6 +70,9 @@ func ReadSchema(data []byte, o SchemaOptions) (*Schema, error) {
 		return nil, err
 	}
 	s := &Schema{root: root, names: map[string]bool{}}
+	for _, w := range r.weights {
+		s.weight = max(s.weight, w)
+	}
 	r.names("", s.names)
 	if o.Closed {
 		if err := r.closeAll(root); err != nil {
@@ -89,15 +94,37 @@ func (s *Schema) JSON() []byte {
 // Check checks a value as jcs.Parse returns it. The error says what does not fit
 // and where, in at most 1 KiB of inert text.
 func (s *Schema) Check(v any) error {
+	if n := count(v); n > maxWork/s.weight {
+		return fmt.Errorf("there are %d values, and at most %d can be checked against this schema", n, maxWork/s.weight)
+	}
 	err := s.compiled.Validate(v)
 	if err == nil {
 		return nil
 	}
-	_, text, ok := strings.Cut(err.Error(), "\n")
-	if !ok {
-		text = err.Error()
+	var invalid *jsonschema.ValidationError
+	if !errors.As(err, &invalid) {
+		return errors.New(shorten(inert.Text(err.Error()), 1024))
 	}
-	return errors.New(shorten(inert.Text(strings.NewReplacer("\n", "; ", "- at '': ", "", "- at ", "at ").Replace(text)), 1024))
+	said := leaves(invalid, nil)
+	for i := range said {
+		said[i] = strings.TrimPrefix(said[i], "at '': ")
+	}
+	return errors.New(shorten(inert.Text(strings.Join(said, "; ")), 1024))
+}
+
+// leaves says what did not fit, the first few of it: writing down all of it costs
+// more than the check.
+func leaves(e *jsonschema.ValidationError, said []string) []string {
+	if len(e.Causes) == 0 && len(said) < 8 {
+		return append(said, e.Error())
+	}
+	for _, cause := range e.Causes {
+		if len(said) >= 8 {
+			break
+		}
+		said = leaves(cause, said)
+	}
+	return said
 }
 
 func (s *Schema) compile() error {

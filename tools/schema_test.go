@@ -150,3 +150,29 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+// TestWorkIsBounded: many values that can each meet many schemas are not checked at
+// all, and of much that does not fit only the first is said.
+func TestWorkIsBounded(t *testing.T) {
+	var each []string
+	for i := range 180 {
+		each = append(each, fmt.Sprintf(`{"type":"object","properties":{"k%d":{}},"required":["k%d"]}`, i, i))
+	}
+	s, err := ReadSchema([]byte(`{"properties":{"x":{"items":{"anyOf":[`+strings.Join(each, ",")+`]}}}}`), SchemaOptions{Closed: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := func(n int) any {
+		v, err := jcs.Parse([]byte(`{"x":[{}`+strings.Repeat(",{}", n-1)+`]}`), MaxDepth)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	if err := s.Check(list(40_000)); err == nil || !strings.Contains(err.Error(), "at most 1104 can be checked") {
+		t.Error(err)
+	}
+	if err := s.Check(list(1000)); err == nil || strings.Count(err.Error(), ";") > 8 || len(err.Error()) > 1024 {
+		t.Error(err)
+	}
+}
