@@ -32,6 +32,9 @@ const (
 	mailKey   = "$mail"
 	maxBody   = 8  // nesting of a body
 	leastText = 64 // bytes
+	// maxToolName leaves room for a connection's name and a dot in the 128 bytes of
+	// an ambit.Tool's.
+	maxToolName = 80
 )
 
 var toolPattern = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,39}(?:\.[a-z][a-z0-9_-]{0,39}){0,2}$`)
@@ -513,10 +516,10 @@ func (r *toolReader) within(n node, keep []string) []string {
 }
 
 func checkTool(s string) (text, hint string) {
-	if toolPattern.MatchString(s) {
+	if toolPattern.MatchString(s) && len(s) <= maxToolName {
 		return "", ""
 	}
-	return strictyaml.Quote(s) + " is not the name of a tool: words of a-z, 0-9, - and _ with dots between them", "write for example orders.get"
+	return strictyaml.Quote(s) + " is not the name of a tool: at most three words of a-z, 0-9, - and _ with dots between them, 80 characters", "write for example orders.get"
 }
 
 func checkEffect(s string) (text, hint string) {

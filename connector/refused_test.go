@@ -57,6 +57,7 @@ func refusedFiles() []refusedFile {
 		{"subjects without end", head + body + "subjects:\n" + strings.Repeat("  - {kind: order, value: \"a__{digits:1-9}\"}\n", 65), `subjects[64]: is one more than the 64 subjects`},
 		{"tool twice", toolFile(strings.Repeat("  x: {}\n", 2)), `f.yaml:11:3: tools.x: the key "x" is here twice`},
 		{"tool's name", toolFile("  Refund: {title: T, effects: [read], request: {method: GET, path: /x}}\n"), `f.yaml:10:3: tools.Refund: "Refund" is not the name of a tool`},
+		{"tool's long name", toolFile("  " + strings.Repeat("a", 40) + "." + strings.Repeat("b", 40) + ": {title: T, effects: [read], request: {method: GET, path: /x}}\n"), `with dots between them, 80 characters`},
 		{"tool without effects", toolFile("  x: {title: T, request: {method: GET, path: /x}}\n"), `tools.x.effects: the key "effects" is missing`},
 		{"tool's effect", toolFile("  x: {title: T, effects: [spends], request: {method: GET, path: /x}}\n"), `tools.x.effects[0]: "spends" is no effect; did you mean "spend"?`},
 		{"tool that reads with DELETE", toolFile("  x: {title: T, effects: [read], request: {method: DELETE, path: /x}}\n"), `say that the tool only reads, and its method is DELETE`},
