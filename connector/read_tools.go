@@ -143,7 +143,7 @@ func (r *toolReader) amount(n node) {
 		}
 		r.used[name] = true
 	} else if _, known := (&money{}).decimalsOf(m.currency); f["currency"].Given() && !known {
-		r.Refuse(f["currency"], strictyaml.Quote(m.currency)+" is not a currency of ISO 4217", "write for example EUR, or /currency")
+		r.Refuse(f["currency"], strictyaml.Quote(m.currency)+" is not a currency whose decimals are known here", "write for example EUR, or /currency")
 	}
 	if f["decimals"].Given() {
 		m.decimals = map[string]int{}

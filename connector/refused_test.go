@@ -82,7 +82,7 @@ func refusedFiles() []refusedFile {
 		{"mail to anybody", toolFile("  x: {title: T, effects: [send], arguments: {a: {type: string}}, request: {method: POST, path: /x, json: {raw: {$mail: {to: \"{a}\", subject: s, text: t}}}}}\n"), `is not an argument with format: email`},
 		{"target of nothing", toolFile("  x: {title: T, effects: [read], targets: [/b], arguments: {a: {type: string}}, request: {method: GET, path: \"/{a}\"}}\n"), `no argument is at "/b"`},
 		{"amount that may be left out", toolFile("  x: {title: T, effects: [spend], amount: {value: /a, currency: EUR}, arguments: {a: {type: number, optional: true}}, request: {method: POST, path: /x, json: {a: \"{a}\"}}}\n"), `without it nobody knows how much it is`},
-		{"currency of the moon", toolFile("  x: {title: T, effects: [spend], amount: {value: /a, currency: XXX}, arguments: {a: {type: number}}, request: {method: POST, path: /x, json: {a: \"{a}\"}}}\n"), `"XXX" is not a currency of ISO 4217`},
+		{"currency of the moon", toolFile("  x: {title: T, effects: [spend], amount: {value: /a, currency: XXX}, arguments: {a: {type: number}}, request: {method: POST, path: /x, json: {a: \"{a}\"}}}\n"), `"XXX" is not a currency whose decimals are known here`},
 		{"record that is not kept", toolFile("  x: {title: T, effects: [read], request: {method: GET, path: /x}, result: {keep: [/a], records: [/b]}}\n"), `"/b" is not kept`},
 		{"success that is none", toolFile("  x: {title: T, effects: [read], request: {method: GET, path: /x}, result: {status: [404]}}\n"), `is not the status of a success`},
 		{"decoded record", toolFile("  x: {title: T, effects: [read], request: {method: GET, path: /x}, result: {records: [/a], decode: [/a/b]}}\n"), `is decoded, and so is not a record`},
