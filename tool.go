@@ -79,6 +79,8 @@ type ToolCall struct {
 	Args   []byte
 	Intent string // as the agent stated it, at most MaxIntent bytes
 	Task   string // the piece of work that it belongs to; "" if that is not known
+	// Touched is whom the arguments are about, as far as that was recognised.
+	Touched []Subject
 }
 
 // Ask says that a person must agree before a call runs.

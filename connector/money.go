@@ -11,9 +11,10 @@ import (
 
 // The currencies of ISO 4217 that people pay with, by how many decimals they
 // have. One that is not here is refused where a service counts in the smallest
-// unit: a wrong guess would be off by a factor of ten or more.
+// unit: a wrong guess would be off by a factor of ten or more. UGX is left out:
+// what is written about how services count it disagrees.
 const (
-	noDecimals    = " BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF "
+	noDecimals    = " BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF VND VUV XAF XOF XPF "
 	threeDecimals = " BHD IQD JOD KWD LYD OMR TND "
 	twoDecimals   = " AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CNY COP CRC CUP CVE CZK " +
 		"DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL " +
@@ -69,7 +70,7 @@ func (m *money) convert(args map[string]any) (map[string]any, error) {
 	if name, ok := strings.CutPrefix(m.currency, "/"); ok {
 		currency, _ = args[name].(string)
 		if _, known := m.decimalsOf(currency); !known {
-			return nil, &ArgumentError{m.currency, "is " + strictyaml.Quote(currency) + ", which is not a currency of ISO 4217"}
+			return nil, &ArgumentError{m.currency, "is " + strictyaml.Quote(currency) + ", which is not a currency whose decimals are known here"}
 		}
 	}
 	if !m.minor {

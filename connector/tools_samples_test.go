@@ -2,8 +2,10 @@ package connector
 
 import "strings"
 
-// sample is a call of a shipped tool: the request as the service documents it,
-// and a realistic answer, with «H» where outsiders write.
+// sample is a call of a shipped tool: its request, and an answer in the form of
+// the service's, with «H» where outsiders write. Both were written by hand after
+// the public documentation and were compared with it only in part; no tool has
+// been run against the real service. docs/connectors.md says what is open.
 type sample struct {
 	tool, args string
 	request    string // method and URL

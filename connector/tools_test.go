@@ -59,8 +59,8 @@ func standIn(t *testing.T, answer func(*http.Request, []byte) (int, string)) *ht
 	return client
 }
 
-// Every shipped tool makes the request that the service documents, with the
-// reference where the credential goes, and nothing that outsiders write in the
+// Every shipped tool makes the request that its sample has, with the reference
+// where the credential goes, and nothing that outsiders write in the
 // answer is a record.
 func TestShippedTools(t *testing.T) {
 	for name, samples := range allSamples() {
@@ -275,6 +275,7 @@ func TestArgumentsRefused(t *testing.T) {
 		{"stripe.refunds.create", `{"payment_intent":"pi_1GszsK2eZvKYlo2C","amount":12.505,"currency":"EUR"}`, `the argument /amount is 12.505, and the currency has 2 decimals`},
 		{"stripe.refunds.create", `{"payment_intent":"pi_1GszsK2eZvKYlo2C","amount":0.5,"currency":"JPY"}`, `the currency has 0 decimals`},
 		{"stripe.refunds.create", `{"payment_intent":"pi_1GszsK2eZvKYlo2C","amount":12,"currency":"XXX"}`, `"XXX", which is not a currency`},
+		{"stripe.refunds.create", `{"payment_intent":"pi_1GszsK2eZvKYlo2C","amount":12,"currency":"UGX"}`, `"UGX", which is not a currency whose decimals are known here`},
 		{"stripe.refunds.create", `{"payment_intent":"pi_1GszsK2eZvKYlo2C","amount":12,"currency":"eur"}`, `does not have the form of: currency`},
 		{"stripe.refunds.create", `{"payment_intent":"pi_1GszsK2eZvKYlo2C","amount":-12,"currency":"EUR"}`, `is -12, not a number from`},
 		{"stripe.refunds.create", `{"payment_intent":"pi_1GszsK2eZvKYlo2C","amount":1e3,"currency":"EUR"}`, `is 1e3, not a number`},

@@ -198,6 +198,7 @@ type Grant struct {
 	gate    *Gate
 	req     ambit.Request   // of an egress request
 	call    *ambit.ToolCall // of a tool call
+	taken   Reservation     // of limits; nil for none
 	verdict ambit.Verdict
 	seq     uint64
 	start   time.Time
@@ -230,6 +231,10 @@ func (g *Grant) Use() error {
 	return nil
 }
 
+// NotRun is the Error of an Outcome of a tool call that certainly did nothing:
+// what it took of limits is given back.
+const NotRun = "the call was not run"
+
 // Finish records how the request ended. The first call counts.
 func (g *Grant) Finish(o ambit.Outcome) {
 	if g == nil || g.ended.Swap(true) {
@@ -240,6 +245,13 @@ func (g *Grant) Finish(o ambit.Outcome) {
 	}
 	seq := g.seq
 	if g.call != nil {
+		if g.taken != nil { // what cannot be settled or given back stays spent
+			if ctx := context.Background(); o.Error == NotRun {
+				_ = g.taken.Release(ctx)
+			} else {
+				_ = g.taken.Settle(ctx)
+			}
+		}
 		g.gate.log.Record(ambit.Event{
 			Kind: ambit.KindToolOutcome, Agent: g.gate.agent, Principal: ambit.PrincipalAmbit,
 			Of: &seq, Action: ambit.ActionTool, Tool: g.call.Tool.Name, Task: g.call.Task, Decision: ambit.Allow,

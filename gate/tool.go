@@ -2,27 +2,33 @@ package gate
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"ambit"
 	"ambit/flow"
 )
 
-// ToolDecider decides tool calls by what they are and by their arguments. A
+// ToolDecider decides tool calls by what they are and by their arguments, and
+// reserves what an allowed call will use up of limits. agreed says of a verdict
+// with Asks whether people have agreed to it; nil is that nobody has. The
+// reservation is nil if the call takes nothing, and unless the call is allowed. A
 // decider that cannot decide returns the zero verdict with a reason.
 type ToolDecider interface {
-	DecideTool(context.Context, *ambit.ToolCall) ambit.ToolVerdict
+	DecideTool(ctx context.Context, c *ambit.ToolCall, agreed func(ambit.ToolVerdict) bool) (ambit.ToolVerdict, Reservation)
+}
+
+// Reservation is what one call has taken of limits.
+type Reservation interface {
+	Settle(context.Context) error  // it ran, or nobody knows
+	Release(context.Context) error // it certainly did not run
 }
 
 // Held is a call that waits for people.
 type Held struct {
 	Call    *ambit.ToolCall
-	Digest  string // of the call, see [Digest]
 	Asks    []ambit.Ask
 	Finding flow.Finding
 	Event   uint64 // the tool.call that was refused for now
@@ -53,19 +59,6 @@ type Asked struct {
 // Error implements error.
 func (a *Asked) Error() string { return "a person is asked (" + a.Question + "): " + a.Reason.Text }
 
-// Digest names the exact call: SHA-256 over agent, tool, what the tool is, and
-// the canonical arguments, each with its length before it; in hexadecimal.
-func Digest(call *ambit.ToolCall) string {
-	h := sha256.New()
-	for _, part := range [][]byte{[]byte("ambit tool call v1"), []byte(call.Agent), []byte(call.Task), []byte(call.Tool.Name), call.Tool.Input, call.Args} {
-		var n [8]byte
-		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
-		h.Write(n[:])
-		h.Write(part)
-	}
-	return hex.EncodeToString(h.Sum(nil))
-}
-
 // CheckTool decides a tool call: first the policy, then where its values come
 // from. The decision is durable before it returns. It returns a Grant, an *Asked
 // if people were asked, or a *ambit.DenyError. A nil task is one in which
@@ -79,17 +72,17 @@ func (g *Gate) CheckTool(ctx context.Context, call *ambit.ToolCall, task *flow.T
 		call.Principal = ambit.PrincipalAgent
 	}
 	t := g.tools.Load()
-	v, finding := g.decideTool(ctx, t, call, task)
-	e := toolEvent(call, v, finding)
-	seq, err := g.log.Append(ctx, e)
+	v, finding, taken := g.decideTool(ctx, t, call, task)
+	seq, err := g.log.Append(ctx, toolEvent(call, v, finding))
 	if err != nil {
+		release(ctx, taken)
 		return nil, unlogged(err)
 	}
 	switch {
 	case v.Decision == ambit.Allow:
-		return &Grant{gate: g, call: call, verdict: v.Verdict, seq: seq, start: time.Now()}, nil
+		return &Grant{gate: g, call: call, taken: taken, verdict: v.Verdict, seq: seq, start: time.Now()}, nil
 	case len(v.Asks) > 0:
-		id, err := t.Asker.Ask(ctx, Held{Call: call, Digest: Digest(call), Asks: v.Asks, Finding: finding, Event: seq})
+		id, err := t.Asker.Ask(ctx, Held{Call: call, Asks: v.Asks, Finding: finding, Event: seq})
 		if err == nil {
 			return nil, &Asked{Question: id, Reason: v.Reason, Event: seq}
 		}
@@ -109,46 +102,70 @@ func (g *Gate) CheckTool(ctx context.Context, call *ambit.ToolCall, task *flow.T
 // what it denies is denied, whoever agreed; what it would ask about is what they
 // agreed to. answer is the event of their answer.
 func (g *Gate) GrantHeld(ctx context.Context, call *ambit.ToolCall, answer uint64) (*Grant, error) {
-	v, finding := g.decideTool(ctx, g.tools.Load(), call, flow.New())
-	if v.Decision != ambit.Allow && len(v.Asks) > 0 {
-		v = ambit.ToolVerdict{Verdict: ambit.Verdict{Decision: ambit.Allow, Rule: "approval"}}
+	call.Agent = g.agent
+	if call.Principal == "" {
+		call.Principal = ambit.PrincipalAgent
 	}
-	e := toolEvent(call, v, finding)
+	v, taken := g.policyOf(ctx, g.tools.Load(), call, func(ambit.ToolVerdict) bool { return true })
+	if v.Decision == ambit.Allow {
+		v.Rule = "approval"
+	}
+	e := toolEvent(call, v, flow.Finding{})
 	e.Links = []ambit.Link{{Rel: "approval", Seq: answer}}
 	seq, err := g.log.Append(ctx, e)
 	if err != nil {
+		release(ctx, taken)
 		return nil, unlogged(err)
 	}
 	if v.Decision != ambit.Allow {
+		release(ctx, taken)
 		g.alertTool(call, v.Verdict, seq)
 		return nil, &ambit.DenyError{Verdict: v.Verdict, Event: &seq}
 	}
-	return &Grant{gate: g, call: call, verdict: v.Verdict, seq: seq, start: time.Now()}, nil
+	return &Grant{gate: g, call: call, taken: taken, verdict: v.Verdict, seq: seq, start: time.Now()}, nil
 }
 
-// decideTool is the verdict of the policy, with what provenance asks for.
-func (g *Gate) decideTool(ctx context.Context, t *Tools, call *ambit.ToolCall, task *flow.Task) (v ambit.ToolVerdict, f flow.Finding) {
+// release gives back what a call took that did not run.
+func release(ctx context.Context, taken Reservation) {
+	if taken != nil {
+		_ = taken.Release(context.WithoutCancel(ctx)) // what cannot be given back stays spent
+	}
+}
+
+// policyOf is the verdict of the policy. It denies whatever it cannot decide.
+func (g *Gate) policyOf(ctx context.Context, t *Tools, call *ambit.ToolCall, agreed func(ambit.ToolVerdict) bool) (v ambit.ToolVerdict, taken Reservation) {
 	if t == nil || t.Policy == nil || call.Tool == nil {
-		return ambit.ToolVerdict{Verdict: ambit.Verdict{Reason: ambit.Reason{Code: "no-policy", Text: "this agent has no policy for tools, so every call is refused", Remedy: "deploy a manifest that has tools"}}}, f
+		return ambit.ToolVerdict{Verdict: ambit.Verdict{Reason: ambit.Reason{Code: "no-policy", Text: "this agent has no policy for tools, so every call is refused", Remedy: "deploy a manifest that has tools"}}}, nil
 	}
 	defer func() {
 		if x := recover(); x != nil {
 			v = ambit.ToolVerdict{Verdict: ambit.Verdict{Reason: ambit.Reason{Code: "policy-failed", Text: fmt.Sprintf("the policy failed: %v", x), Remedy: "report this; nothing was let through"}}}
 		}
 	}()
-	v = t.Policy.DecideTool(ctx, call)
-	if v.Decision != ambit.Allow && len(v.Asks) == 0 {
-		if v.Reason.Code == "" {
+	v, taken = t.Policy.DecideTool(ctx, call, agreed)
+	if v.Decision != ambit.Allow {
+		v.Decision = ambit.Deny
+		if len(v.Asks) == 0 && v.Reason.Code == "" {
 			v.Reason = ambit.Reason{Code: "denied", Text: "no rule allows this"}
 		}
-		return v, f
+	}
+	return v, taken
+}
+
+// decideTool is the verdict of the policy, with what provenance asks for.
+func (g *Gate) decideTool(ctx context.Context, t *Tools, call *ambit.ToolCall, task *flow.Task) (v ambit.ToolVerdict, f flow.Finding, taken Reservation) {
+	v, taken = g.policyOf(ctx, t, call, nil)
+	if v.Decision != ambit.Allow && len(v.Asks) == 0 {
+		release(ctx, taken)
+		return v, f, nil
 	}
 	if f = task.Check(call); f.Ask != nil {
-		v.Asks = append(v.Asks, *f.Ask)
+		v.Asks = append(slices.Clip(v.Asks), *f.Ask)
 	}
 	if len(v.Asks) == 0 {
-		return v, f
+		return v, f, taken
 	}
+	release(ctx, taken)
 	if v.Decision == ambit.Allow || v.Reason.Code == "" {
 		v.Rule, v.Reason = v.Asks[0].Rule, v.Asks[0].Reason
 	}
@@ -157,13 +174,13 @@ func (g *Gate) decideTool(ctx context.Context, t *Tools, call *ambit.ToolCall, t
 		v.Asks = nil
 		v.Reason.Remedy = "nobody can be asked here"
 	}
-	return v, f
+	return v, f, nil
 }
 
 func toolEvent(call *ambit.ToolCall, v ambit.ToolVerdict, f flow.Finding) ambit.Event {
 	e := ambit.Event{
 		Kind: ambit.KindToolCall, Agent: call.Agent, Principal: call.Principal, Action: ambit.ActionTool, Intent: call.Intent, Task: call.Task,
-		Decision: v.Decision, Rule: v.Rule, Resource: brief(call.Args),
+		Decision: v.Decision, Rule: v.Rule, Resource: brief(call.Args), Touched: call.Touched,
 	}
 	if call.Tool != nil {
 		e.Tool, e.Connection, e.Effects = call.Tool.Name, call.Tool.Connection, call.Tool.Effects

@@ -13,7 +13,13 @@ import (
 
 type toolDecider func(*ambit.ToolCall) ambit.ToolVerdict
 
-func (d toolDecider) DecideTool(_ context.Context, c *ambit.ToolCall) ambit.ToolVerdict { return d(c) }
+func (d toolDecider) DecideTool(_ context.Context, c *ambit.ToolCall, agreed func(ambit.ToolVerdict) bool) (ambit.ToolVerdict, gate.Reservation) {
+	v := d(c)
+	if len(v.Asks) > 0 && agreed != nil && agreed(v) {
+		v.Decision = ambit.Allow
+	}
+	return v, nil
+}
 
 func allowTool(*ambit.ToolCall) ambit.ToolVerdict {
 	return ambit.ToolVerdict{Verdict: ambit.Verdict{Decision: ambit.Allow, Rule: "tools[0]"}}
@@ -120,7 +126,7 @@ func TestM3UntracedTargetIsAsked(t *testing.T) {
 	if !errors.As(err, &asked) || asked.Question != "a-1" || asked.Event != 0 || !strings.Contains(asked.Reason.Text, "Eve") {
 		t.Fatalf("got %v", err)
 	}
-	if h := p.held[0]; h.Digest != gate.Digest(call) || len(h.Finding.Doubts) != 1 || h.Asks[0].Rule != "provenance" {
+	if h := p.held[0]; h.Call != call || len(h.Finding.Doubts) != 1 || h.Asks[0].Rule != "provenance" {
 		t.Errorf("people are asked %+v", h)
 	}
 	if e := m.events[0]; e.Decision != ambit.Deny || e.Reason == nil || e.Reason.Code != "provenance-target" {
@@ -147,23 +153,47 @@ func TestHeldCall(t *testing.T) {
 	}
 }
 
-func TestDigestNamesTheExactCall(t *testing.T) {
-	seen := map[string]string{}
-	for name, change := range map[string]func(*ambit.ToolCall){
-		"nothing":   func(*ambit.ToolCall) {},
-		"agent":     func(c *ambit.ToolCall) { c.Agent = "b" },
-		"task":      func(c *ambit.ToolCall) { c.Task = "t2" },
-		"arguments": func(c *ambit.ToolCall) { c.Args = []byte(`{"to":"Anne"}`) },
-		"tool":      func(c *ambit.ToolCall) { c.Tool.Name = "shop.refunds" },
-		"schema":    func(c *ambit.ToolCall) { c.Tool.Input = []byte(`{}`) },
-		"shifted":   func(c *ambit.ToolCall) { c.Tool.Name, c.Tool.Input = `shop.refund{`, []byte(`"type":"object"}`) },
+// limit is a policy that allows and counts what is taken.
+type limit struct{ settled, released int }
+
+func (l *limit) DecideTool(context.Context, *ambit.ToolCall, func(ambit.ToolVerdict) bool) (ambit.ToolVerdict, gate.Reservation) {
+	return allowTool(nil), l
+}
+func (l *limit) Settle(context.Context) error  { l.settled++; return nil }
+func (l *limit) Release(context.Context) error { l.released++; return nil }
+
+// TestLimitsAreGivenBack: what a call took is kept once it may have run, and given
+// back if it certainly did not.
+func TestLimitsAreGivenBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		words   string
+		broken  error
+		outcome *ambit.Outcome
+		want    limit
+	}{
+		"ran":        {"Ann", nil, &ambit.Outcome{Status: 200}, limit{settled: 1}},
+		"failed":     {"Ann", nil, &ambit.Outcome{Error: "cut off"}, limit{settled: 1}},
+		"not run":    {"Ann", nil, &ambit.Outcome{Error: gate.NotRun}, limit{released: 1}},
+		"no end":     {"Ann", nil, nil, limit{}},
+		"asked":      {"somebody", nil, nil, limit{released: 1}},
+		"not logged": {"Ann", errors.New("disk full"), nil, limit{released: 1}},
 	} {
-		c := refund("Ann")
-		change(c)
-		d := gate.Digest(c)
-		if other, ok := seen[d]; ok {
-			t.Errorf("%s and %s have the same digest", name, other)
-		}
-		seen[d] = name
+		t.Run(name, func(t *testing.T) {
+			m, l := &memory{broken: c.broken}, new(limit)
+			g := open(m, decider(allow))
+			g.SetTools(gate.Tools{Policy: l, Asker: new(people)})
+			grant, err := g.CheckTool(t.Context(), refund("Ann"), words(c.words))
+			if (err == nil) != (c.outcome != nil || name == "no end") {
+				t.Fatal(err)
+			}
+			if c.outcome != nil {
+				_ = grant.Use()
+				grant.Finish(*c.outcome)
+				grant.Finish(*c.outcome)
+			}
+			if *l != c.want {
+				t.Errorf("%+v, want %+v", *l, c.want)
+			}
+		})
 	}
 }

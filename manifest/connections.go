@@ -251,7 +251,7 @@ func checkConnectionName(s string) (text, hint string) {
 }
 
 func checkConnectionTool(s string) (text, hint string) {
-	if s == "*" || toolPattern().MatchString(s) {
+	if s == "*" || toolPattern().MatchString(s) && len(s) <= 80 {
 		return "", ""
 	}
 	return quote(s) + " is not the name of a tool", `write the name that the connector has for it, as in tools: [orders.get], or ["*"] for all`

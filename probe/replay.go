@@ -119,8 +119,8 @@ func (a *asker) Ask(_ context.Context, h gate.Held) (string, error) {
 // provenance adds.
 type everyTool struct{}
 
-func (everyTool) DecideTool(context.Context, *ambit.ToolCall) ambit.ToolVerdict {
-	return ambit.ToolVerdict{Verdict: ambit.Verdict{Decision: ambit.Allow, Rule: "replay"}}
+func (everyTool) DecideTool(context.Context, *ambit.ToolCall, func(ambit.ToolVerdict) bool) (ambit.ToolVerdict, gate.Reservation) {
+	return ambit.ToolVerdict{Verdict: ambit.Verdict{Decision: ambit.Allow, Rule: "replay"}}, nil
 }
 
 // counter is a log that only counts: nothing of a replay is worth keeping.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ambit"
+	"ambit/gate"
 	"ambit/internal/inert"
 	"ambit/internal/jcs"
 )
@@ -190,7 +191,7 @@ func (g *Gateway) run(ctx context.Context, t *tool, grant Grant, call *ambit.Too
 	ctx, cancel := context.WithTimeout(withCall(ctx, call, grant.Event()), g.cfg.CallTime)
 	defer cancel()
 	start := time.Now()
-	outcome := ambit.Outcome{BytesOut: int64(len(call.Args)), Error: "the call was not run"}
+	outcome := ambit.Outcome{BytesOut: int64(len(call.Args)), Error: gate.NotRun}
 	defer func() {
 		_ = grant.Use() // it was, or nobody may any more
 		outcome.Duration = time.Since(start)

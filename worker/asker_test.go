@@ -16,11 +16,15 @@ import (
 // overLimit asks a person about every refund.
 type overLimit struct{ denies bool }
 
-func (o *overLimit) DecideTool(context.Context, *ambit.ToolCall) ambit.ToolVerdict {
+func (o *overLimit) DecideTool(_ context.Context, _ *ambit.ToolCall, agreed func(ambit.ToolVerdict) bool) (ambit.ToolVerdict, gate.Reservation) {
 	if o.denies {
-		return ambit.ToolVerdict{Verdict: ambit.Verdict{Reason: ambit.Reason{Code: "closed", Text: "no refunds any more"}}}
+		return ambit.ToolVerdict{Verdict: ambit.Verdict{Reason: ambit.Reason{Code: "closed", Text: "no refunds any more"}}}, nil
 	}
-	return ambit.ToolVerdict{Asks: []ambit.Ask{{Rule: "approvals[0] (line 12)", Reason: ambit.Reason{Code: "over-limit", Text: "a refund of more than 50 EUR"}}}}
+	v := ambit.ToolVerdict{Asks: []ambit.Ask{{Rule: "approvals[0] (line 12)", Reason: ambit.Reason{Code: "over-limit", Text: "a refund of more than 50 EUR"}}}}
+	if agreed != nil && agreed(v) {
+		v.Decision = ambit.Allow
+	}
+	return v, nil
 }
 
 // A call that the gate holds waits for a person, who sees where its values came

@@ -220,6 +220,10 @@ func (im *importer) chosen(path string, op map[string]any) bool {
 	return slices.ContainsFunc(im.options.Only, func(word string) bool { return strings.Contains(text, strings.ToLower(word)) })
 }
 
+// maxName is the longest name of a tool, without what makes it different from
+// others of the same name.
+const maxName = 72
+
 // name makes a tool's name of an operation, different from all others.
 func (im *importer) name(method, path, id string, tags []any) string {
 	var parts []string
@@ -247,6 +251,9 @@ func (im *importer) name(method, path, id string, tags []any) string {
 		}
 	}
 	name := strings.Join(parts[max(0, len(parts)-3):], ".")
+	if len(name) > maxName {
+		name = strings.TrimRight(name[:maxName], "-.")
+	}
 	for n := 2; im.names[name]; n++ {
 		base, _, _ := strings.Cut(name, "--")
 		name = fmt.Sprintf("%s--%d", base, n)

@@ -92,6 +92,28 @@ func TestImportedToolsAreRefused(t *testing.T) {
 	}
 }
 
+// Names are different, and never too long.
+func TestNames(t *testing.T) {
+	im := &importer{names: map[string]bool{}}
+	long := strings.Repeat("listForAuthenticatedUser", 3)
+	for _, id := range []string{"issues/list-for-repo", "issues/list-for-repo", "a.b.c.d.e", long + "/" + long + "/" + long, long + "/" + long + "/" + long, "", "", "Ü"} {
+		im.name("GET", "/v1/things/{id}", id, nil)
+	}
+	for _, want := range []string{"issues.list-for-repo", "issues.list-for-repo--2", "c.d.e", "v1.things.get", "v1.things.get--2", "v1.things.get--3"} {
+		if !im.names[want] {
+			t.Errorf("%s is not among %v", want, im.names)
+		}
+	}
+	for name := range im.names {
+		if len(name) > 80 {
+			t.Errorf("%s has %d characters", name, len(name))
+		}
+	}
+	if len(im.names) != 8 {
+		t.Errorf("names are %v", im.names)
+	}
+}
+
 func TestImportOnly(t *testing.T) {
 	im, err := Import(shop(t), Options{Name: "x", Only: []string{"Orders"}, Host: "eu.acme.example"})
 	if err != nil || len(im.Tools) != 3 || !strings.Contains(string(im.File), `hosts: ["eu.acme.example"]`) {
