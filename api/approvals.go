@@ -16,7 +16,7 @@ type AnswerApproval struct {
 	Digest string         `json:"digest" pattern:"^[0-9a-f]{64}$" doc:"of the question that the person was shown"`
 	Yes    bool           `json:"yes"`
 	Note   string         `json:"note,omitempty" maxLength:"500" doc:"for other people"`
-	Cover  approval.Cover `json:"cover,omitempty" enum:"once,value,source" doc:"of a yes: for this call, for these values in the task, or for what comes from these sources in the task; once if it is missing"`
+	Cover  approval.Cover `json:"cover,omitempty" enum:"once,value,source,plan" doc:"of a yes: for this call, for these values in the task, for what comes from these sources in the task, or for all that the plan of the task says; once if it is missing"`
 }
 
 // ApprovalStats say how people answer.

@@ -103,6 +103,7 @@ const (
 	Once   Cover = "once"   // this call; "" is the same
 	Value  Cover = "value"  // the same values, wherever the task uses them
 	Source Cover = "source" // whatever came from the same sources
+	Plan   Cover = "plan"   // whatever the plan of the task takes from where it says
 )
 
 func (c Cover) rank() int {
@@ -111,6 +112,8 @@ func (c Cover) rank() int {
 		return 1
 	case Source:
 		return 2
+	case Plan:
+		return 3
 	}
 	return 0
 }

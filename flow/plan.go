@@ -92,3 +92,33 @@ func (p *Plan) takes(tool, argument, from string) bool {
 	}
 	return false
 }
+
+// PlanSchema is the JSON Schema of a [Plan], for the agent.
+func PlanSchema() json.RawMessage {
+	return json.RawMessage(`{
+  "type": "object",
+  "additionalProperties": false,
+  "required": ["steps"],
+  "properties": {
+    "steps": {
+      "type": "array",
+      "maxItems": 200,
+      "description": "The tools that the task will use, in any order. A tool that changes anything and is not here will ask a person.",
+      "items": {
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["tool"],
+        "properties": {
+          "tool": {"type": "string", "maxLength": 128, "description": "Its full name."},
+          "arguments": {
+            "type": "object",
+            "maxProperties": 64,
+            "description": "By JSON pointer (\"/channel\"): the tools in whose results the argument will be found, if it is not in the person's words.",
+            "additionalProperties": {"type": "array", "maxItems": 64, "items": {"type": "string", "maxLength": 128}}
+          }
+        }
+      }
+    }
+  }
+}`)
+}

@@ -61,12 +61,12 @@ func (c *Connection) Problem(key, text, hint string) *Error {
 }
 
 const (
-	maxConnections = 256
-	maxPins        = 32
-	maxPinValues   = 100
-	maxPinValue    = 200
-	maxHosts       = 32
-	maxConnectionTools       = 200
+	maxConnections     = 256
+	maxPins            = 32
+	maxPinValues       = 100
+	maxPinValue        = 200
+	maxHosts           = 32
+	maxConnectionTools = 200
 )
 
 var (

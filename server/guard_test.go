@@ -79,6 +79,8 @@ func TestProblems(t *testing.T) {
 		{"GET", "/v1/alerts?min=loud", "", 422, "one of"},
 		{"GET", "/v1/approvals?state=maybe", "", 422, "one of"},
 		{"GET", "/v1/approvals?agent=nobody", "", 404, "ambit agents"},
+		{"POST", "/v1/agents/support/tasks", `{"words":""}`, 422, "length"},
+		{"POST", "/v1/agents/nobody/tasks", `{"words":"x"}`, 404, "ambit agents"},
 		{"GET", "/v1/approvals/nobody-1", "", 404, "ambit agents"},
 		{"GET", "/v1/approvals/support", "", 422, "pattern"},
 		{"POST", "/v1/approvals/support-1/answer", `{"yes":true}`, 422, "digest"},
@@ -187,8 +189,8 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if n != 46 {
-		t.Errorf("%d operations, want 46", n)
+	if n != 47 {
+		t.Errorf("%d operations, want 47", n)
 	}
 	if resolve(doc, "#/components/schemas/Deploy/additionalProperties") != false {
 		t.Error("the schema of a deploy is not strict")

@@ -86,6 +86,7 @@ func (s *Server) routes() http.Handler {
 	handle(a, "audit-prove", "GET "+one+"/audit/events/{seq}/proof", "Prove that an event is in its log", s.auditProve)
 	handle(a, "audit-export", "POST "+one+"/audit/export", "A signed bundle of its log, to be checked elsewhere", s.auditExport, media("application/x-tar"))
 	handle(a, "audit-erase", "POST "+one+"/audit/erase", "Erase everything in its log that touches somebody", s.auditErase)
+	handle(a, "begin-task", "POST "+one+"/tasks", "Say what you want of an agent", s.beginTask)
 	handle(a, "audit-held", "GET "+one+"/audit/hold", "The legal hold on its log", s.auditHeld)
 	handle(a, "audit-hold", "PUT "+one+"/audit/hold", "Set a legal hold on its log, or lift it", s.auditHold)
 	handle(a, "audit-sinks", "GET /v1/audit/sinks", "Where events are streamed to, and how that goes", s.sinks)

@@ -91,7 +91,12 @@ func (g *Gateway) result(ctx context.Context, _ *caller, args map[string]any, _ 
 	if k := g.kept.get(question); k != nil { // somebody took it meanwhile
 		return g.await(ctx, question, k, end)
 	}
+	var ended *Ended
 	switch {
+	case errors.As(err, &ended) && ended.Failed != "":
+		return failed("tool-failed", "the call failed: "+shorten(inert.Text(ended.Failed), maxFailure))
+	case errors.As(err, &ended):
+		return answerOf(Result{JSON: ended.Result})
 	case errors.Is(err, ErrTaken):
 		return failed("result-gone", "the call of this question was run before, and its result is not kept any more; see what it did before you ask again")
 	case errors.Is(err, ErrNoQuestion):

@@ -79,10 +79,20 @@ type Questions interface {
 	// Wait returns when the question is answered, or with a *[Pending] when it has
 	// waited for so long. If people agreed and nobody has taken the call yet, it
 	// returns the call as it was asked about, and its grant; [ErrTaken] if somebody
-	// has. An *[ambit.DenyError] says that it will never run, [ErrNoQuestion] that
+	// has, and *[Ended] if it is known what came of it. An *[ambit.DenyError] says that it will never run, [ErrNoQuestion] that
 	// this agent has none of that name.
 	Wait(ctx context.Context, question string, long time.Duration) (Grant, *ambit.ToolCall, error)
 }
+
+// Ended is the error that says that the call of a question was run, and what came
+// of it.
+type Ended struct {
+	Result []byte // JSON; nil if it is not kept
+	Failed string // why it failed; "" if it did not
+}
+
+// Error implements error.
+func (e *Ended) Error() string { return "the call of this question was run" }
 
 // What Questions.Wait returns besides.
 var (

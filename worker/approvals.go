@@ -52,6 +52,8 @@ func (w *Worker) serveApprovals(mux *http.ServeMux) {
 		q, err := w.approvals.Answer(ctx, a.ID, a.Digest, a.Answer)
 		if err == nil {
 			w.sawApproval(ctx, &q, a.Answer.By)
+			w.tools.answered.Add(1)
+			w.runAgreed(w.life, q)
 		}
 		return q, approvalError(err)
 	}))

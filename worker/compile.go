@@ -9,20 +9,25 @@ import (
 	"ambit/alert"
 	"ambit/connector"
 	"ambit/control"
+	"ambit/gate/toolset"
 	"ambit/manifest"
 	"ambit/policy"
+	"ambit/policy/tool"
 	"ambit/scan"
 )
 
 // compiled is a manifest as the worker enforces it.
 type compiled struct {
-	policy    *policy.Set
-	reach     *policy.Set // what tools may ask with the agent's connections
-	bindings  []*connector.Binding
-	subjects  *scan.Matcher // finds whom a call is about
-	rules     []alert.Rule  // the operator's
-	tunings   []alert.Tuning
-	retention time.Duration // how long bodies of the log are kept; manifest.Forever is
+	policy     *policy.Set
+	reach      *policy.Set // what tools may ask with the agent's connections
+	bindings   []*connector.Binding
+	subjects   *scan.Matcher // finds whom a call is about
+	rules      []alert.Rule  // the operator's
+	tunings    []alert.Tuning
+	tools      []boundTool
+	toolPolicy *tool.Set
+	intent     bool          // every tool call must state one
+	retention  time.Duration // how long bodies of the log are kept; manifest.Forever is
 }
 
 // compile turns a manifest's source, with its connector files, into what is
@@ -43,7 +48,16 @@ func compile(p control.Policy) (*compiled, error) {
 	if c.policy, err = compileEgress(m, c.bindings); err != nil {
 		return nil, err
 	}
-	c.reach, err = compileReach(c.bindings)
+	if c.reach, err = compileReach(c.bindings); err != nil {
+		return nil, err
+	}
+	for _, b := range c.bindings {
+		for _, t := range b.Tools() {
+			c.tools = append(c.tools, boundTool{b.Name, t})
+		}
+	}
+	c.intent = m.Egress.Intent == manifest.IntentRequired
+	c.toolPolicy, err = toolset.Compile(m)
 	return c, err
 }
 
@@ -51,7 +65,7 @@ func compile(p control.Policy) (*compiled, error) {
 // call: what the connections open, and nothing of what the manifest allows the
 // agent beside them. A stated intent is the tool call's to demand.
 func compileReach(bindings []*connector.Binding) (*policy.Set, error) {
-	rules, err := connectionRules(bindings, pools{})
+	rules, err := connectionRules(bindings, pools{}, func(b *connector.Binding) []policy.Rule { return b.Opened() })
 	if err != nil {
 		return nil, err
 	}
@@ -60,14 +74,14 @@ func compileReach(bindings []*connector.Binding) (*policy.Set, error) {
 
 // connectionRules are what the connections open, with the authorities that are
 // trusted for their hosts.
-func connectionRules(bindings []*connector.Binding, pools pools) ([]policy.Rule, error) {
+func connectionRules(bindings []*connector.Binding, pools pools, of func(*connector.Binding) []policy.Rule) ([]policy.Rule, error) {
 	var rules []policy.Rule
 	for _, b := range bindings {
 		roots, err := pools.get(b.CA)
 		if err != nil {
 			return nil, fmt.Errorf("connection %s: %w", b.Name, err)
 		}
-		for _, rule := range b.Rules {
+		for _, rule := range of(b) {
 			rule.Roots = roots
 			rules = append(rules, rule)
 		}
@@ -107,7 +121,7 @@ func compileEgress(m *manifest.Manifest, bindings []*connector.Binding) (_ *poli
 		}
 		e.Rules = append(e.Rules, rule)
 	}
-	more, err := connectionRules(bindings, pools)
+	more, err := connectionRules(bindings, pools, func(b *connector.Binding) []policy.Rule { return b.Rules })
 	if err != nil {
 		return nil, err
 	}
@@ -166,6 +180,9 @@ func (w *Worker) apply(p control.Policy) error {
 	}
 	// First what keeps a credential to its hosts, then what opens them.
 	if err := w.vault.Bind(c.bindings); err != nil {
+		return err
+	}
+	if err := w.setTools(c); err != nil {
 		return err
 	}
 	w.adopt(c)

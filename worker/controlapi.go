@@ -35,6 +35,7 @@ func (w *Worker) serveControl(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("POST "+control.PathCalls, w.calls)
 	w.serveAlerts(mux)
 	w.serveApprovals(mux)
+	mux.HandleFunc("POST "+control.PathTask, answer(w.beginTask))
 	w.serveAudit(mux)
 	mux.HandleFunc("POST "+control.PathConsistency, answer(w.consistency))
 	mux.HandleFunc("GET "+control.PathOutput, w.showOutput)

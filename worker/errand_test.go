@@ -15,6 +15,7 @@ import (
 
 	"ambit"
 	"ambit/audit"
+	"ambit/connector"
 	"ambit/control"
 	"ambit/egress"
 	"ambit/internal/secretbytes"
@@ -27,26 +28,41 @@ const canary = "canary-0123456789-real-token"
 // handler, over TLS.
 func openedDoor(t *testing.T, h http.HandlerFunc, allow string) (w *Worker, url string) {
 	t.Helper()
+	return openedDoorTo(t, h, "name: bearer\n    as: shop\n    hosts: [example.com]\n    paths: [/v1/**]", allow)
+}
+
+// openedDoorTo is openedDoor with another connector.
+func openedDoorTo(t *testing.T, h http.HandlerFunc, connection, allow string, files ...connector.Source) (w *Worker, url string) {
+	t.Helper()
 	s := httptest.NewUnstartedServer(h)
 	s.EnableHTTP2 = true
 	s.StartTLS() // for example.com
 	t.Cleanup(s.Close)
 	port := s.Listener.Addr().(*net.TCPAddr).Port
 	ca := strings.ReplaceAll(strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))), "\n", "\n      ")
-	w = newWorker(t, fmt.Sprintf("ambit: v1\nname: support\nconnectors:\n  - name: bearer\n    as: shop\n    hosts: [example.com]\n    ports: [%d]\n    paths: [/v1/**]\n    private: true\n    resolve: [127.0.0.1]\n    ca: |\n      %s\n%s", port, ca, allow))
+	source := fmt.Sprintf("ambit: v1\nname: support\nconnectors:\n  - %s\n    ports: [%d]\n    private: true\n    resolve: [127.0.0.1]\n    ca: |\n      %s\n%s", connection, port, ca, allow)
+	w = newWorker(t, source, files...)
 	var err error
 	if w.ca, err = egress.NewCA("support"); err != nil {
 		t.Fatal(err)
 	}
-	c := &compiled{policy: w.policy.Load(), reach: w.reach.Load()}
+	c, err := compile(control.Policy{Source: source, Connectors: files})
+	if err != nil {
+		t.Fatal(err)
+	}
 	w.delivery.Log, w.delivery.size = w.events, w.audit.Size
 	if err := w.openDoor(nil, c); err != nil {
 		t.Fatal(err)
 	}
+	if err := w.openTools(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	w.life = context.Background()
 	t.Cleanup(func() {
 		if err := w.proxy.Close(); err != nil {
 			t.Error(err)
 		}
+		w.closeTools()
 	})
 	return w, fmt.Sprintf("https://example.com:%d", port)
 }

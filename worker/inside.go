@@ -14,6 +14,7 @@ import (
 func (w *Worker) inside() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", w.greet)
+	mux.HandleFunc("/mcp", func(rw http.ResponseWriter, r *http.Request) { w.tools.gateway.ServeHTTP(rw, r) })
 	mux.HandleFunc("/", func(rw http.ResponseWriter, r *http.Request) {
 		problem(rw, http.StatusNotFound, ambit.Reason{
 			Code: "no-such-page", Text: "there is nothing here at " + r.URL.EscapedPath(), Remedy: "http://" + ambit.InternalHost + "/ says what there is",
@@ -28,7 +29,7 @@ func (w *Worker) greet(rw http.ResponseWriter, _ *http.Request) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "This is Ambit, inside the computer of the agent %s.\n\n", w.config.Agent)
 	b.WriteString("What leaves this computer is judged by the agent's manifest; a refusal says why.\n")
-	b.WriteString("/mcp has no tools yet.\n")
+	fmt.Fprintf(&b, "/mcp is a server of the Model Context Protocol with %d tools.\n", len(*w.tools.given.Load()))
 	_, _ = rw.Write([]byte(b.String()))
 }
 

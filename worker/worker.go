@@ -62,8 +62,10 @@ type Worker struct {
 	output   *output
 	started  time.Time
 	stop     context.CancelFunc
+	life     context.Context // of what goes on beside requests; set by serve
 
 	approvals *approval.Store // questions that wait for a person
+	tools     toolbox
 
 	applying  sync.Mutex                 // held while a manifest takes effect
 	policy    atomic.Pointer[policy.Set] // never nil once Run listens
@@ -138,6 +140,9 @@ func (w *Worker) open(ctx context.Context) (_ listeners, err error) {
 	if err := w.openDoor(roots, c); err != nil {
 		return ls, err
 	}
+	if err := w.openTools(ctx, c); err != nil {
+		return ls, err
+	}
 	if w.output, err = openOutput(w.layout.Output()); err != nil {
 		return ls, err
 	}
@@ -199,6 +204,8 @@ func (w *Worker) serve(ctx context.Context, ls listeners) error {
 	context.AfterFunc(ctx, func() { closeAll(ls.gate, ls.control) })
 	wg.Go(func() { w.serveGate(ctx, ls.gate) })
 	wg.Go(func() { w.retain(ctx) })
+	w.life = ctx
+	w.runAllAgreed(ctx)
 	err := w.serveControl(ctx, ls.control)
 	if ctx.Err() != nil {
 		return nil
@@ -207,7 +214,9 @@ func (w *Worker) serve(ctx context.Context, ls listeners) error {
 }
 
 func (w *Worker) close() error {
-	err := errors.Join(w.proxy.Close(), w.approvals.Close(), w.vault.Close())
+	err := w.proxy.Close()
+	w.closeTools()
+	err = errors.Join(err, w.approvals.Close(), w.vault.Close())
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	_, aerr := w.events.Append(ctx, ambit.Event{Kind: ambit.KindWorkerStop, Agent: w.config.Agent, Principal: ambit.PrincipalAmbit})

@@ -18,6 +18,7 @@ import (
 	"ambit"
 	"ambit/alert"
 	"ambit/audit"
+	"ambit/connector"
 	"ambit/control"
 	"ambit/gate"
 	"ambit/internal/secretbytes"
@@ -27,7 +28,7 @@ import (
 
 // newWorker is a worker with a real log, book of alerts and policy, without the
 // confinement, which would hold the test itself.
-func newWorker(t testing.TB, source string) *Worker {
+func newWorker(t testing.TB, source string, files ...connector.Source) *Worker {
 	t.Helper()
 	db, err := sqldb.Open(t.Context(), filepath.Join(t.TempDir(), "agent.db"))
 	if err != nil {
@@ -42,7 +43,7 @@ func newWorker(t testing.TB, source string) *Worker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := compile(control.Policy{Source: source})
+	c, err := compile(control.Policy{Source: source, Connectors: files})
 	if err != nil {
 		t.Fatal(err)
 	}

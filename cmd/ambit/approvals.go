@@ -315,6 +315,8 @@ func answered(said approval.Answer) string {
 		s += ", also for these values elsewhere in the task"
 	case approval.Source:
 		s += ", also for what else comes from these sources in the task"
+	case approval.Plan:
+		s += ", also for what the plan of the task takes from where it says"
 	}
 	if said.Note != "" {
 		s += ": " + said.Note
@@ -328,13 +330,13 @@ func (a *app) approveCommand() *cobra.Command {
 	c := a.onQuestion(&cobra.Command{
 		Use:     "approve ID",
 		Short:   "Agree to a call",
-		Long:    "Agree to a call: it runs once, exactly as shown. On a terminal the question is shown and it asks first. Elsewhere it needs --digest with the first 12 or more digits of the digest that `ambit approvals show` has, or --yes.\n\n--cover value lets the same values pass in the rest of the task without a person, and --cover source whatever comes from the same sources; neither lifts another rule.",
+		Long:    "Agree to a call: it runs once, exactly as shown. On a terminal the question is shown and it asks first. Elsewhere it needs --digest with the first 12 or more digits of the digest that `ambit approvals show` has, or --yes.\n\n--cover value lets the same values pass in the rest of the task without a person, and --cover source whatever comes from the same sources, and --cover plan whatever the task's plan takes from where it says; none of them lifts another rule.",
 		Example: "ambit approvals approve support-7\nambit approvals approve support-7 --digest 3f9a1c22b70d\nambit approvals approve support-7 --cover value --note \"checked with Kim\"",
 	}, func(ctx context.Context, c *client.Client, id string) error {
 		switch approval.Cover(cover) {
-		case approval.Once, approval.Value, approval.Source:
+		case approval.Once, approval.Value, approval.Source, approval.Plan:
 		default:
-			return usageError{fmt.Errorf("--cover is once, value or source, not %q", cover)}
+			return usageError{fmt.Errorf("--cover is once, value, source or plan, not %q", cover)}
 		}
 		if digest != "" && !regexp.MustCompile(`^[0-9a-f]{12,64}$`).MatchString(digest) {
 			return usageError{errors.New("--digest is 12 or more of the digits of a digest: `ambit approvals show " + id + "`")}
@@ -360,7 +362,7 @@ func (a *app) approveCommand() *cobra.Command {
 		return a.answer(ctx, c, &q, api.AnswerApproval{Digest: q.Digest, Yes: true, Note: note, Cover: approval.Cover(cover)})
 	})
 	c.Flags().StringVar(&note, "note", "", "for other people, and for the log")
-	c.Flags().StringVar(&cover, "cover", "once", "once, value or source: how far the yes goes in the rest of the task")
+	c.Flags().StringVar(&cover, "cover", "once", "once, value, source or plan: how far the yes goes in the rest of the task")
 	c.Flags().StringVar(&digest, "digest", "", "beginning of the digest of what you agree to")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return c

@@ -18,6 +18,7 @@ import (
 type execFlags struct {
 	tty    string
 	intent string
+	task   string
 	dir    string
 	env    []string
 }
@@ -41,6 +42,7 @@ func (a *app) execCommand() *cobra.Command {
 	c.Flags().StringVarP(&f.tty, "tty", "t", "auto", "give the program a terminal: auto (if this has one), yes or no")
 	c.Flags().Lookup("tty").NoOptDefVal = "yes"
 	c.Flags().StringVar(&f.intent, "intent", "", "what it is for; recorded with every call that it makes")
+	c.Flags().StringVar(&f.task, "task", "", "what you want, in your words: begins a task, as `ambit task` does; the program finds it in $AMBIT_TASK_WORDS")
 	c.Flags().StringVar(&f.dir, "dir", "", "folder to run in, inside the computer")
 	c.Flags().StringArrayVarP(&f.env, "env", "e", nil, "variable to add to its environment, as NAME=value; may be given again")
 	return c
@@ -79,6 +81,12 @@ func (a *app) exec(cmd *cobra.Command, c *client.Client, id ambit.AgentID, argv 
 		var flush func()
 		streams.Stdout, streams.Stderr, flush = a.inertOutputs()
 		defer flush()
+	}
+	if f.task != "" {
+		if _, err := c.BeginTask(cmd.Context(), id, f.task); err != nil {
+			return &exitError{exitExecFailed, explain(err)}
+		}
+		spec.Env = append(spec.Env, "AMBIT_TASK_WORDS="+f.task)
 	}
 	code, err := c.Exec(cmd.Context(), id, spec, streams)
 	switch {

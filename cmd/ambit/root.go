@@ -159,7 +159,7 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(a.serveCommands()...)
 	root.AddCommand(a.deployCommand(), a.agentsCommand(), a.statusCommand(), a.versionsCommand(), a.redeployCommand(),
-		a.execCommand(), a.startCommand(), a.stopCommand(), a.wipeCommand(),
+		a.taskCommand(), a.execCommand(), a.startCommand(), a.stopCommand(), a.wipeCommand(),
 		a.outputCommand(), a.egressCommand(), a.approvalsCommand(), a.alertsCommand(), a.auditCommand(), a.connectCommand(), a.connectionsCommand(), a.revokeCommand(), a.keysCommand(), a.manifestCommand(), a.probeCommand(), a.connectorCommand(), a.policyCommand(), a.versionCommand())
 	for _, c := range internalCommands() {
 		c.Hidden = true

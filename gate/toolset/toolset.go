@@ -28,6 +28,9 @@ func Compile(m *manifest.Manifest) (*tool.Set, error) {
 		c.Tools = append(c.Tools, tool.Entry{Label: t.Label(), Tool: t.Tool, Deny: t.Deny, Scope: scope(t.Scope), Widen: t.Widen})
 		c.Limits = append(c.Limits, bounds(t.Label(), tool.Limit{Tool: t.Tool}, t.Limits)...)
 	}
+	for i := range m.Connectors {
+		c.Tools = append(c.Tools, given(m, &m.Connectors[i])...)
+	}
 	for i := range m.Limits {
 		l := &m.Limits[i]
 		if l.AskAbove != nil {
@@ -48,6 +51,18 @@ func Compile(m *manifest.Manifest) (*tool.Set, error) {
 		return nil, fmt.Errorf("making the policy for tools: %w", err)
 	}
 	return s, nil
+}
+
+// given are entries for the tools that a connection names, but for those that have
+// one of their own.
+func given(m *manifest.Manifest, c *manifest.Connection) (all []tool.Entry) {
+	for _, name := range c.Tools {
+		name = c.As + "." + name
+		if !slices.ContainsFunc(m.Tools, func(t manifest.Tool) bool { return t.Tool == name || t.Tool == c.As+".*" }) {
+			all = append(all, tool.Entry{Label: c.Label(), Tool: name})
+		}
+	}
+	return all
 }
 
 func scope(m map[string][]manifest.Value) map[string][]string {
