@@ -134,7 +134,7 @@ func TestCancelledWhileBeginning(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			for range i % 300 * 10 { //nolint:revive // a moment of another length each time
+			for range i % 300 * 10 { // a moment of another length each time
 			}
 			cancel()
 		}()
