@@ -55,6 +55,7 @@ type Status struct {
 type Deploy struct {
 	File     string `json:"file,omitempty" maxLength:"4096" doc:"its name, for error messages"`
 	Manifest string `json:"manifest" doc:"the YAML, at most 1 MiB"`
+	Widen    bool   `json:"widen,omitempty" doc:"calls that were refused before may pass now; without it a manifest is refused by which any tool call of the last week would newly pass"`
 }
 
 // Deployed is what a deploy did.

@@ -217,9 +217,10 @@ func (c *Client) VersionSource(ctx context.Context, id ambit.AgentID, n int) (v 
 	return v, err
 }
 
-// Redeploy puts an old version in force again, as a new one.
-func (c *Client) Redeploy(ctx context.Context, id ambit.AgentID, n int) (out api.Deployed, err error) {
-	err = c.call(ctx, http.MethodPost, agentPath(id, "/versions/"+strconv.Itoa(n)+"/deploy"), nil, &out)
+// Redeploy puts an old version in force again, as a new one. widen says that calls
+// that were refused before may pass then.
+func (c *Client) Redeploy(ctx context.Context, id ambit.AgentID, n int, widen bool) (out api.Deployed, err error) {
+	err = c.call(ctx, http.MethodPost, agentPath(id, "/versions/"+strconv.Itoa(n)+"/deploy?widen="+strconv.FormatBool(widen)), nil, &out)
 	return out, err
 }
 

@@ -71,7 +71,7 @@ func (s *Server) deploy(ctx context.Context, in *deployInput) (*answer[api.Deplo
 	if isNew {
 		out, err = s.deployNew(ctx, m, source, files)
 	} else {
-		out, err = s.deployAgain(ctx, m, source, files)
+		out, err = s.deployAgain(ctx, m, source, files, in.Body.Widen)
 	}
 	if err != nil {
 		return nil, err
@@ -108,7 +108,7 @@ func (s *Server) deployNew(ctx context.Context, m *bound, source, files []byte) 
 
 // deployAgain logs the version before it stores it. The turn makes the number
 // that is logged the one that is stored.
-func (s *Server) deployAgain(ctx context.Context, m *bound, source, files []byte) (api.Deployed, error) {
+func (s *Server) deployAgain(ctx context.Context, m *bound, source, files []byte, widen bool) (api.Deployed, error) {
 	id := m.Name
 	versions, err := s.cfg.Store.Versions(ctx, id)
 	if err != nil {
@@ -120,6 +120,9 @@ func (s *Server) deployAgain(ctx context.Context, m *bound, source, files []byte
 	} else if current, err := s.cfg.Store.VersionSource(ctx, id, a.Version); err != nil {
 		return api.Deployed{}, err
 	} else if current.SHA256 != sum || !bytes.Equal(current.Connectors, files) {
+		if err := s.narrows(ctx, id, m, widen); err != nil {
+			return api.Deployed{}, err
+		}
 		if err := s.recordDeploy(ctx, deployEvent(m, versions[0].N+1, sum)); err != nil {
 			return api.Deployed{}, err
 		}
@@ -154,12 +157,19 @@ func (s *Server) apply(ctx context.Context, m *bound, out *api.Deployed) {
 	s.log.Info("deployed", slog.Any("agent", m.Name), slog.Any("version", out.Version.N), slog.Any("changed", out.Changed), slog.Any("by", principal(ctx)), slog.Any("failure", out.Failure))
 }
 
-type versionPath struct {
+// VersionPath is the part of the path that names a version. It is exported because
+// the HTTP library sees embedded fields of exported types only.
+type VersionPath struct {
 	AgentPath
 	N int `path:"n" minimum:"1" doc:"the version"`
 }
 
-func (s *Server) redeploy(ctx context.Context, in *versionPath) (*body[api.Deployed], error) {
+type redeployInput struct {
+	VersionPath
+	Widen bool `query:"widen" doc:"calls that were refused before may pass now"`
+}
+
+func (s *Server) redeploy(ctx context.Context, in *redeployInput) (*body[api.Deployed], error) {
 	ctx, cancel := s.detach(ctx)
 	defer cancel()
 	done, err := s.turns.take(ctx, in.Agent, "deploy")
@@ -177,6 +187,9 @@ func (s *Server) redeploy(ctx context.Context, in *versionPath) (*body[api.Deplo
 	}
 	versions, err := s.cfg.Store.Versions(ctx, in.Agent)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.narrows(ctx, in.Agent, m, in.Widen); err != nil {
 		return nil, err
 	}
 	if err := s.recordDeploy(ctx, deployEvent(m, versions[0].N+1, old.SHA256)); err != nil {
@@ -262,7 +275,7 @@ func (s *Server) listVersions(ctx context.Context, in *AgentPath) (*body[version
 	return &body[versionList]{versionList{out}}, nil
 }
 
-func (s *Server) getVersion(ctx context.Context, in *versionPath) (*body[api.ManifestVersion], error) {
+func (s *Server) getVersion(ctx context.Context, in *VersionPath) (*body[api.ManifestVersion], error) {
 	a, err := s.cfg.Store.Get(ctx, in.Agent)
 	if err != nil {
 		return nil, err

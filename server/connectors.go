@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"ambit/connector"
+	"ambit/gate/toolset"
 	"ambit/manifest"
 	"ambit/sandbox"
 )
@@ -59,6 +60,9 @@ func (s *Server) bind(file string, source []byte) (*bound, error) {
 	}
 	if problems := ownVariables(m, bindings); problems != nil {
 		return nil, problems
+	}
+	if _, err := toolset.Compile(m); err != nil {
+		return nil, problem(http.StatusUnprocessableEntity, err.Error()+"; nothing was changed")
 	}
 	return &bound{m, bindings, needed}, nil
 }

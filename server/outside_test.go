@@ -253,7 +253,7 @@ func TestControlLog(t *testing.T) {
 	f := serve(t, "127.0.0.1:0")
 	f.deploy(t, support)
 	f.deploy(t, support+"description: two\n")
-	if _, err := f.client.Redeploy(t.Context(), "support", 1); err != nil {
+	if _, err := f.client.Redeploy(t.Context(), "support", 1, false); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.client.ChangeRoot(t.Context(), api.ChangeRoot{}); err != nil {
@@ -322,7 +322,7 @@ func TestControlLogThatCannotBeWritten(t *testing.T) {
 			_, err := f.client.Deploy(t.Context(), api.Deploy{Manifest: "ambit: v1\nname: other\n"})
 			return err
 		},
-		"redeploy": func() error { _, err := f.client.Redeploy(t.Context(), "support", 1); return err },
+		"redeploy": func() error { _, err := f.client.Redeploy(t.Context(), "support", 1, false); return err },
 		"root key": func() error { _, err := f.client.ChangeRoot(t.Context(), api.ChangeRoot{}); return err },
 	} {
 		if err := do(); err == nil || !strings.Contains(err.Error(), "nothing was done, because it could not be written to the log of the control plane") {

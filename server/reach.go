@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"ambit"
+	"ambit/gate/toolset"
 	"ambit/manifest"
 	"ambit/policy"
 )
@@ -94,6 +96,13 @@ func warnings(m *bound) []string {
 			out = append(out, fmt.Sprintf("%s: requests with a credential that is not the connection's are let through (require: false)", c.Label()))
 		}
 	}
+	tools := map[string]*ambit.Tool{}
+	for _, b := range m.bindings {
+		for _, t := range b.Tools() {
+			tools[t.Tool.Name] = &t.Tool
+		}
+	}
+	out = append(out, toolset.Unknown(m.Manifest, tools)...)
 	if m.Computer.Image.Kind == manifest.ImageDir {
 		out = append(out, "the computer shows the host's folder "+m.Computer.Image.Ref)
 	}

@@ -31,6 +31,7 @@ type fleet struct {
 	mu       sync.Mutex
 	did      []string
 	events   []ambit.Event
+	past     []audit.Touch // what a search of the log finds
 	broken   bool // the log cannot be written
 	given    []control.VaultKey
 	asked    *approval.Store // questions of the agent support
@@ -197,6 +198,7 @@ func worker(t *testing.T, f *fleet) {
 	mux.HandleFunc(control.PathRecord, f.record)
 	mux.HandleFunc("POST "+control.PathKeys, f.rekey)
 	mux.HandleFunc("POST "+control.PathConsistency, f.consistency)
+	mux.HandleFunc("POST "+control.PathSearch, func(rw http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(rw).Encode(f.past) })
 	f.serveApprovals(mux)
 	w := httptest.NewUnstartedServer(mux)
 	w.Listener = l
@@ -236,7 +238,7 @@ func TestDeployIsLoggedBeforeItHappens(t *testing.T) {
 	if d := f.deploy(t, support+"description: two\n"); d.Version.N != 2 || f.events[1].Detail[:10] != "version 2," {
 		t.Errorf("second version: %+v", d)
 	}
-	if d, err := f.client.Redeploy(t.Context(), "support", 1); err != nil || d.Version.N != 3 {
+	if d, err := f.client.Redeploy(t.Context(), "support", 1, false); err != nil || d.Version.N != 3 {
 		t.Errorf("Redeploy: %+v, %v", d, err)
 	}
 	versions, err := f.client.Versions(t.Context(), "support")
@@ -263,7 +265,7 @@ func TestWhatCannotBeLoggedDoesNotHappen(t *testing.T) {
 			_, err := f.client.Deploy(t.Context(), api.Deploy{Manifest: "ambit: v1\nname: other\n"})
 			return err
 		},
-		"redeploy": func() error { _, err := f.client.Redeploy(t.Context(), "support", 1); return err },
+		"redeploy": func() error { _, err := f.client.Redeploy(t.Context(), "support", 1, false); return err },
 		"start":    func() error { _, err := f.client.Start(t.Context(), "support"); return err },
 		"exec": func() error {
 			_, err := f.client.Exec(t.Context(), "support", api.Exec{Argv: []string{"true"}}, client.Streams{})

@@ -50,10 +50,11 @@ func (a *app) withClient(fn func(c *client.Client) error) error {
 }
 
 func (a *app) deployCommand() *cobra.Command {
-	return &cobra.Command{
+	var widen bool
+	c := &cobra.Command{
 		Use:     "deploy FILE",
 		Short:   "Create or update the agent that a manifest names",
-		Long:    "Create or update the agent that a manifest names. FILE may be - for standard input. Every version is kept: see ambit versions and ambit redeploy. Updating an agent that a person stopped leaves it stopped.",
+		Long:    "Create or update the agent that a manifest names. FILE may be - for standard input. Every version is kept: see ambit versions and ambit redeploy. Updating an agent that a person stopped leaves it stopped.\n\nThe tool calls of the last week are first decided by the new manifest too. If one that was refused or asked about would now pass without a person, nothing is changed and they are shown; --widen says that this is meant.",
 		Example: "ambit deploy support.yaml\nambit deploy - < support.yaml",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -63,7 +64,7 @@ func (a *app) deployCommand() *cobra.Command {
 			}
 			return a.withClient(func(c *client.Client) error {
 				done := a.progress(cmd.Context(), "deploying "+file)
-				out, err := c.Deploy(cmd.Context(), api.Deploy{File: file, Manifest: string(source)})
+				out, err := c.Deploy(cmd.Context(), api.Deploy{File: file, Manifest: string(source), Widen: widen})
 				done()
 				if errors.Is(err, context.Canceled) {
 					return &exitError{exitInterrupted, "interrupted: if the deploy had begun, ambit serve finishes it; `ambit agents` shows how it went"}
@@ -75,6 +76,8 @@ func (a *app) deployCommand() *cobra.Command {
 			})
 		},
 	}
+	c.Flags().BoolVar(&widen, "widen", false, "tool calls that were refused before may pass now")
+	return c
 }
 
 // readManifest reads a file or standard input, up to a little more than the
@@ -300,7 +303,8 @@ func (a *app) printVersion(ctx context.Context, c *client.Client, id ambit.Agent
 }
 
 func (a *app) redeployCommand() *cobra.Command {
-	return &cobra.Command{
+	var widen bool
+	c := &cobra.Command{
 		Use:     "redeploy AGENT N",
 		Short:   "Put an old version in force again, as a new one",
 		Example: "ambit redeploy support 2",
@@ -312,7 +316,7 @@ func (a *app) redeployCommand() *cobra.Command {
 			}
 			return a.withAgent(args, func(c *client.Client, id ambit.AgentID) error {
 				done := a.progress(cmd.Context(), "deploying")
-				out, err := c.Redeploy(cmd.Context(), id, n)
+				out, err := c.Redeploy(cmd.Context(), id, n, widen)
 				done()
 				if err != nil {
 					return err
@@ -321,6 +325,8 @@ func (a *app) redeployCommand() *cobra.Command {
 			})
 		},
 	}
+	c.Flags().BoolVar(&widen, "widen", false, "tool calls that were refused before may pass now")
+	return c
 }
 
 func (a *app) startCommand() *cobra.Command {
