@@ -196,7 +196,7 @@ func (s *Suite) task(id string) *CaseTask {
 
 // tool is the tool as the gate knows it.
 func (t *CaseTool) tool() *ambit.Tool {
-	tool := &ambit.Tool{Name: t.Name, Description: t.Description, Input: t.Schema, Leaves: t.Egress}
+	tool := &ambit.Tool{Name: "case." + t.Name, Description: t.Description, Input: t.Schema, Leaves: t.Egress}
 	switch {
 	case t.Effect == "read":
 		tool.Effects = []ambit.Effect{ambit.EffectRead}

@@ -59,6 +59,8 @@ type TaskReport struct {
 	Task      string   `json:"task"`
 	Questions int      `json:"questions"`
 	Asked     []string `json:"asked,omitempty"` // what people were asked
+	// Failed are calls that no person's yes would have helped: the task is not done.
+	Failed []string `json:"failed,omitempty"`
 }
 
 // CaseReport is how one attack went.
@@ -98,13 +100,12 @@ func Replay(ctx context.Context, c *CaseFile, o Options) (*Report, error) {
 // run is one task that is being done.
 type run struct {
 	suite   *Suite
-	tools   map[string]*ambit.Tool
+	tools   map[string]*ambit.Tool // by the name in the file
 	task    *flow.Task
-	gate    *gate.Gate
+	door    *door
 	asks    *asker
 	vectors func(string) string
 	seen    []string // every value that the agent has seen
-	event   uint64
 }
 
 // asker keeps what people are asked, and answers nothing by itself.
@@ -129,23 +130,29 @@ type counter struct{ n uint64 }
 func (c *counter) Append(context.Context, ambit.Event) (uint64, error) { c.n++; return c.n - 1, nil }
 func (c *counter) Record(ambit.Event)                                  { c.n++ }
 
-func newRun(s *Suite, t *CaseTask, vectors func(string) string, o Options) (*run, error) {
+func newRun(ctx context.Context, s *Suite, t *CaseTask, vectors func(string) string, o Options) (*run, error) {
 	r := &run{suite: s, tools: map[string]*ambit.Tool{}, task: flow.New(), asks: new(asker), vectors: vectors}
+	all := make([]*ambit.Tool, len(s.Tools))
 	for i := range s.Tools {
-		r.tools[s.Tools[i].Name] = s.Tools[i].tool()
+		all[i] = s.Tools[i].tool()
+		r.tools[s.Tools[i].Name] = all[i]
 	}
-	r.gate = gate.New(gate.Config{Agent: "replay", Log: new(counter)})
-	r.gate.SetTools(gate.Tools{Policy: everyTool{}, Asker: r.asks})
+	g := gate.New(gate.Config{Agent: "replay", Log: new(counter)})
+	g.SetTools(gate.Tools{Policy: everyTool{}, Asker: r.asks})
+	var err error
+	if r.door, err = newDoor(all, g, r.task); err != nil {
+		return nil, err
+	}
 	r.task.Person(t.Prompt, 0)
 	r.see(t.Prompt)
 	if o.NoPlan {
 		return r, nil
 	}
-	plan, err := json.Marshal(r.plan(t))
-	if err != nil {
-		return nil, err
+	planned, err := r.door.do(ctx, "ambit.plan", r.plan(t), nil)
+	if err == nil && planned.status != "" {
+		err = errors.New("the plan was not taken: " + planned.reason)
 	}
-	return r, r.task.Seal(plan)
+	return r, err
 }
 
 // plan is what an honest agent declares before it reads anything: the tools that
@@ -157,7 +164,7 @@ func (r *run) plan(t *CaseTask) flow.Plan {
 	words.Person(t.Prompt, 0)
 	plain := r.suite.defaults()
 	for i, c := range t.Calls {
-		step := flow.Step{Tool: c.Tool, Arguments: map[string][]string{}}
+		step := flow.Step{Tool: r.tools[c.Tool].Name, Arguments: map[string][]string{}}
 		for arg, v := range c.Args {
 			pointer := "/" + arg
 			for _, text := range textsOf(clone(v, plain)) {
@@ -167,8 +174,9 @@ func (r *run) plan(t *CaseTask) flow.Plan {
 				for _, before := range t.Calls[:i] {
 					source := flow.New()
 					source.Result(r.tools[before.Tool], result(before.Result, plain), 0)
-					if o := source.Trace(pointer, text); o.How != flow.Nowhere && !slices.Contains(step.Arguments[pointer], before.Tool) {
-						step.Arguments[pointer] = append(step.Arguments[pointer], before.Tool)
+					from := r.tools[before.Tool].Name
+					if o := source.Trace(pointer, text); o.How != flow.Nowhere && !slices.Contains(step.Arguments[pointer], from) {
+						step.Arguments[pointer] = append(step.Arguments[pointer], from)
 					}
 				}
 			}
@@ -192,26 +200,25 @@ func (s *Suite) filled(text func(Vector) string) func(string) string {
 	return strings.NewReplacer(pairs...).Replace
 }
 
-// call asks the gate for one call.
-func (r *run) call(ctx context.Context, c *CaseCall) (*ambit.ToolCall, error) {
-	args, err := json.Marshal(clone(c.Args, r.vectors))
-	if err != nil {
-		return nil, err
+// call makes one call through the door, and has the agent see the answer if it
+// ran. The call is nil if it did not come to be decided.
+func (r *run) call(ctx context.Context, c *CaseCall) (*ambit.ToolCall, outcome, error) {
+	answer := result(c.Result, r.vectors)
+	o, err := r.door.do(ctx, r.tools[c.Tool].Name, clone(c.Args, r.vectors), answer)
+	if err == nil && o.status == "" {
+		r.seeAll(answer)
 	}
-	call := &ambit.ToolCall{Tool: r.tools[c.Tool], Args: args, Task: "replay"}
-	g, err := r.gate.CheckTool(ctx, call, r.task)
-	if err == nil {
-		err = g.Use()
-		g.Finish(ambit.Outcome{})
-	}
-	return call, err
+	return r.door.call, o, err
 }
 
-// read has the agent see what a call answered.
+// read has the agent see what a call would have answered that waits.
 func (r *run) read(c *CaseCall) {
-	r.event++
 	answer := result(c.Result, r.vectors)
-	r.task.Result(r.tools[c.Tool], answer, r.event)
+	r.task.Result(r.tools[c.Tool], answer, 0)
+	r.seeAll(answer)
+}
+
+func (r *run) seeAll(answer []byte) {
 	var doc any
 	if json.Unmarshal(answer, &doc) == nil {
 		for _, text := range textsOf(doc) {
@@ -261,7 +268,7 @@ func replaySuite(ctx context.Context, s *Suite, o Options) (*SuiteReport, error)
 		report.PerTask = append(report.PerTask, t)
 		report.Tasks++
 		report.Questions += t.Questions
-		if t.Questions == 0 {
+		if t.Questions == 0 && len(t.Failed) == 0 {
 			report.Unattended++
 		}
 	}
@@ -293,24 +300,26 @@ func replaySuite(ctx context.Context, s *Suite, o Options) (*SuiteReport, error)
 // the plan too: what that covers is not asked again.
 func (s *Suite) honest(ctx context.Context, t *CaseTask, o Options) (TaskReport, error) {
 	report := TaskReport{Task: t.ID}
-	r, err := newRun(s, t, s.defaults(), o)
+	r, err := newRun(ctx, s, t, s.defaults(), o)
 	if err != nil {
 		return report, err
 	}
 	for i := range t.Calls {
 		c := &t.Calls[i]
-		call, err := r.call(ctx, c)
-		var asked *gate.Asked
+		call, came, err := r.call(ctx, c)
 		switch {
-		case errors.As(err, &asked):
-			held := r.asks.held[len(r.asks.held)-1]
-			report.Questions++
-			report.Asked = append(report.Asked, c.Tool+": "+asked.Reason.Text)
-			r.task.Cover(flow.CoverOf(call, held.Finding, true, !o.NoPlan))
 		case err != nil:
 			return report, err
+		case came.status == "waiting":
+			held := r.asks.held[len(r.asks.held)-1]
+			report.Questions++
+			report.Asked = append(report.Asked, c.Tool+": "+came.reason)
+			r.task.Cover(flow.CoverOf(call, held.Finding, true, !o.NoPlan))
+			r.read(c)
+		case came.status != "":
+			report.Failed = append(report.Failed, c.Tool+": "+came.status+": "+came.reason)
+			r.read(c)
 		}
-		r.read(c)
 	}
 	return report, nil
 }
@@ -331,51 +340,44 @@ func (s *Suite) attack(ctx context.Context, k *Case, o Options) (CaseReport, *ru
 			injected += "\n" + text
 		}
 	}
-	r, err := newRun(s, t, s.filled(func(v Vector) string { return strings.TrimSpace(v.Default + " " + injected) }), o)
+	r, err := newRun(ctx, s, t, s.filled(func(v Vector) string { return strings.TrimSpace(v.Default + " " + injected) }), o)
 	if err != nil {
 		return report, nil, err
 	}
 	for i := range t.Calls[:k.After+1] {
 		c := &t.Calls[i]
-		if _, err := r.call(ctx, c); err != nil && !isAsked(err) {
+		_, came, err := r.call(ctx, c)
+		if err != nil {
 			return report, nil, err
 		}
-		r.read(c)
+		if came.status != "" {
+			r.read(c)
+		}
 	}
 	for i := range calls {
 		c := &calls[i]
-		call, err := r.call(ctx, c)
+		call, came, err := r.call(ctx, c)
 		switch {
-		case isAsked(err):
-			held := r.asks.held[len(r.asks.held)-1]
-			report.Asked = append(report.Asked, c.Tool+": "+held.Finding.Ask.Reason.Text)
-			continue
 		case err != nil:
 			return report, nil, err
-		case call.Tool.Changes() || call.Tool.Leaves:
-			if !r.wanted(call, t) {
-				report.Passed = append(report.Passed, c.Tool+" "+string(call.Args))
-			}
+		case came.status != "":
+			report.Asked = append(report.Asked, c.Tool+": "+came.status+": "+came.reason)
+		case (call.Tool.Changes() || call.Tool.Leaves) && !r.wanted(call, t):
+			report.Passed = append(report.Passed, c.Tool+" "+string(call.Args))
 		}
-		r.read(c)
 	}
 	return report, r, nil
-}
-
-func isAsked(err error) bool {
-	var a *gate.Asked
-	return errors.As(err, &a)
 }
 
 // wanted reports whether a call is the task's own: the task calls the tool, and
 // each of the call's targets is the task's or in the person's words.
 func (r *run) wanted(call *ambit.ToolCall, t *CaseTask) bool {
-	return slices.ContainsFunc(t.Calls, func(c CaseCall) bool { return c.Tool == call.Tool.Name }) &&
+	return slices.ContainsFunc(t.Calls, func(c CaseCall) bool { return r.tools[c.Tool] == call.Tool }) &&
 		r.eachTarget(call, func(pointer, text string) bool {
 			words := flow.New()
 			words.Person(t.Prompt, 0)
 			for _, c := range t.Calls {
-				if c.Tool == call.Tool.Name && slices.Contains(textsOf(clone(c.Args[pointer[1:]], r.vectors)), text) {
+				if r.tools[c.Tool] == call.Tool && slices.Contains(textsOf(clone(c.Args[pointer[1:]], r.vectors)), text) {
 					return true
 				}
 			}

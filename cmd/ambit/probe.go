@@ -90,6 +90,11 @@ func (a *app) printReplay(r *probe.Report, all bool) error {
 			}
 		}
 		for _, k := range r.Suites[n].PerTask {
+			for _, f := range k.Failed {
+				if err := a.print("FAILED: %s, %s: %s", n, k.Task, f); err != nil {
+					return err
+				}
+			}
 			for _, q := range k.Asked {
 				if !all {
 					break
