@@ -18,8 +18,9 @@ import (
 type Options struct {
 	// NoPlan: the agent declares no plan.
 	NoPlan bool
-	// Adaptive also runs the attacker that tries every value.
-	Adaptive bool
+	// Adaptive also runs the attacker that tries every value, for each so-manieth
+	// case: 1 is every one, 0 none.
+	Adaptive int
 }
 
 // Report is what a replay found.
@@ -283,7 +284,7 @@ func replaySuite(ctx context.Context, s *Suite, o Options) (*SuiteReport, error)
 		if len(c.Passed) > 0 {
 			report.Passed++
 		}
-		if o.Adaptive {
+		if o.Adaptive > 0 && i%o.Adaptive == 0 {
 			if report.Adaptive == nil {
 				report.Adaptive = new(Adaptive)
 			}

@@ -37,7 +37,9 @@ func (a *app) replayCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o.Adaptive = !fixed
+			if !fixed {
+				o.Adaptive = 1
+			}
 			done := a.progress(cmd.Context(), "replaying "+args[0])
 			r, err := probe.Replay(cmd.Context(), cases, o)
 			done()
