@@ -18,8 +18,8 @@ import (
 type Options struct {
 	// NoPlan: the agent declares no plan.
 	NoPlan bool
-	// Adaptive also runs the attacker that tries every value, for each so-manieth
-	// case: 1 is every one, 0 none.
+	// Adaptive also runs the attacker that tries every value, for every n-th case: 1
+	// is all of them, 0 none.
 	Adaptive int
 }
 
