@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"hash/maphash"
+	"math/bits"
 	"net/url"
 	"slices"
 	"strings"
@@ -31,9 +32,12 @@ type source struct {
 	from  string
 	tool  string
 	event uint64
+	id    [32]byte // what was seen; zero if it may be there twice
+	last  uint64   // when it was seen last, by Task.seen
 
 	text    string   // folded; leaves are lines
 	words   []uint64 // hash of a word (high half) and where it begins, sorted
+	filter  filter   // of the words
 	plain   int      // what is behind this is decoded
 	raw     string   // not folded, to tell exact from normalised
 	fields  map[string]bool
@@ -80,7 +84,32 @@ func newSource(seed maphash.Seed, label ambit.Label, from, tool string, event ui
 		i = end
 	}
 	slices.Sort(s.words)
+	s.filter = newFilter(s.words)
 	return s
+}
+
+// filter tells most words that are not there, from less memory than an index of
+// them needs: a Bloom filter whose two bits of a word are in one place.
+type filter []uint64
+
+func newFilter(words []uint64) filter {
+	f := make(filter, 1<<bits.Len(uint(len(words)/12)))
+	for _, w := range words {
+		at, set := f.bits(w)
+		f[at] |= set
+	}
+	return f
+}
+
+// bits are the two bits of a word with a hash, and where they are.
+func (f filter) bits(hash uint64) (at, set uint64) {
+	return hash >> 32 & uint64(len(f)-1), 1<<(hash>>58) | 1<<(hash>>52&63)
+}
+
+// mayHave is false if no word has the hash.
+func (f filter) mayHave(hash uint64) bool {
+	at, set := f.bits(hash)
+	return f[at]&set == set
 }
 
 // query is a value that is searched for, in each of its forms.
@@ -175,7 +204,7 @@ const maxCompare = 1 << 20
 // index is where a value stands in the text as a value of its own, and not as a
 // part of a longer name, address or number; -1 if nowhere.
 func (s *source) index(f form) int {
-	if f.start < 0 {
+	if f.start < 0 || !s.filter.mayHave(f.hash) {
 		return -1
 	}
 	work := maxCompare
