@@ -261,8 +261,13 @@ func (t *Task) Trace(argument, value string) Origin {
 
 // trace is Trace for those who hold mu.
 func (t *Task) trace(argument, value string) Origin {
+	return t.traceFolded(argument, value, fold(value))
+}
+
+// traceFolded is trace for those who have folded the value.
+func (t *Task) traceFolded(argument, value, folded string) Origin {
 	o := Origin{Argument: argument, Value: value}
-	q := newQuery(t.seed, value)
+	q := newQuery(t.seed, value, folded)
 	for _, s := range t.sources {
 		how := s.find(q)
 		if how == Nowhere {

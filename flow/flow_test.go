@@ -291,6 +291,57 @@ func TestSameWordAgain(t *testing.T) {
 	}
 }
 
+// TestSets: the sets of characters are what they say.
+func TestSets(t *testing.T) {
+	const word = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+	for c := range 256 {
+		if got, want := c < 128 && isWord(rune(c)), c < 128 && strings.IndexByte(word, byte(c)) >= 0; got != want {
+			t.Errorf("%q is in a word: %v", rune(c), got)
+		}
+		if got, want := encodes(byte(c)), strings.IndexByte(word+"+/-=%.@:", byte(c)) >= 0; got != want {
+			t.Errorf("%q encodes: %v", rune(c), got)
+		}
+	}
+}
+
+// TestSameAgain: what a tool answers again is not kept twice, is remembered as
+// long as what came last, and never makes anything of another tool or field the
+// same.
+func TestSameAgain(t *testing.T) {
+	task, nothing := New(), list("/id")
+	nothing.Records = nil
+	first := []byte(`{"id":"r-7001"}`)
+	task.Result(list("/id"), first, 1)
+	for range 100 {
+		task.Result(list("/id"), first, 2)
+	}
+	if len(task.sources) != 1 {
+		t.Errorf("%d sources of one result", len(task.sources))
+	}
+	if o := task.Trace("/x", "r-7001"); o.Event != 1 || o.Label != ambit.Record {
+		t.Errorf("%+v", o)
+	}
+	task.Result(nothing, first, 3) // the same, and no record
+	task.Result(list("/id"), []byte(`{"no":"r-7001"}`), 4)
+	if len(task.sources) != 3 {
+		t.Errorf("%d sources of three results", len(task.sources))
+	}
+	page := func(i int) []byte { return fmt.Appendf(nil, `{"text":"page %d %s"}`, i, strings.Repeat("x ", 1<<19)) }
+	for i := range 12 {
+		task.Result(nothing, page(i), 5)
+		task.Result(nothing, page(0), 6)
+	}
+	if task.size > maxSeen || len(task.byID) != len(task.sources) {
+		t.Errorf("%d bytes, %d sources, %d known", task.size, len(task.sources), len(task.byID))
+	}
+	if o := task.Trace("/x", "page 0"); o.How == Nowhere {
+		t.Error("what was seen last is forgotten")
+	}
+	if o := task.Trace("/x", "page 1"); o.How != Nowhere {
+		t.Error("what was seen first is remembered")
+	}
+}
+
 func prose(r *rand.Rand, n int) string {
 	var b strings.Builder
 	for b.Len() < n {
