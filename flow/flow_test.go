@@ -342,6 +342,46 @@ func TestSameAgain(t *testing.T) {
 	}
 }
 
+// TestFilter: what is there is found, of texts and of results of every size.
+func TestFilter(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4)) //nolint:gosec // the same each time
+	for _, n := range []int{0, 1, 5, 12, 13, 100, 3000} {
+		task, values := New(), make([]any, n)
+		for i := range values {
+			values[i] = fmt.Sprintf("w%d-%d", i, r.IntN(1000))
+			if i%3 == 0 {
+				values[i] = i * 7
+			}
+		}
+		b, err := json.Marshal(map[string]any{"list": values, "text": "and 19.50 more"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		task.Result(list("/list"), b, 1)
+		for _, v := range append(values, "19.5", "more") {
+			if o := task.Trace("/x", fmt.Sprint(v)); o.How == Nowhere {
+				t.Errorf("of %d values %v is not found", n, v)
+			}
+		}
+		if o := task.Trace("/x", "w-0"); o.How != Nowhere {
+			t.Errorf("of %d values one is found that is not there", n)
+		}
+	}
+}
+
+// BenchmarkManySources is a call in a task that has seen 20,000 small answers.
+func BenchmarkManySources(b *testing.B) {
+	task := New()
+	task.Person("refund order 1001", 0)
+	for i := range 20_000 {
+		task.Result(list("/id"), fmt.Appendf(nil, `{"id":%d,"state":"paid %d","total":"%d.90"}`, 10_000+i, i, i), 1)
+	}
+	c := call(pay(), map[string]any{"to": "somebody@mail.example", "amount": 5})
+	for b.Loop() {
+		task.Check(c)
+	}
+}
+
 func prose(r *rand.Rand, n int) string {
 	var b strings.Builder
 	for b.Len() < n {

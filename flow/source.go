@@ -84,21 +84,36 @@ func newSource(seed maphash.Seed, label ambit.Label, from, tool string, event ui
 		i = end
 	}
 	slices.Sort(s.words)
-	s.filter = newFilter(s.words)
+	s.makeFilter(seed)
 	return s
 }
 
-// filter tells most words that are not there, from less memory than an index of
-// them needs: a Bloom filter whose two bits of a word are in one place.
+// filter tells most words and numbers that are not there, from less memory than
+// an index of them needs: a Bloom filter whose two bits of a word are in one place.
 type filter []uint64
 
-func newFilter(words []uint64) filter {
-	f := make(filter, 1<<bits.Len(uint(len(words)/12)))
-	for _, w := range words {
-		at, set := f.bits(w)
-		f[at] |= set
+func (s *source) makeFilter(seed maphash.Seed) {
+	n := len(s.words) + len(s.numbers)
+	for _, list := range s.amounts {
+		n += len(list)
 	}
-	return f
+	s.filter = make(filter, 1<<bits.Len(uint(n/12)))
+	for _, w := range s.words {
+		s.filter.add(w)
+	}
+	for n := range s.numbers {
+		s.filter.add(hashOf(seed, n))
+	}
+	for _, list := range s.amounts {
+		for _, n := range list {
+			s.filter.add(hashOf(seed, n))
+		}
+	}
+}
+
+func (f filter) add(hash uint64) {
+	at, set := f.bits(hash)
+	f[at] |= set
 }
 
 // bits are the two bits of a word with a hash, and where they are.
@@ -106,7 +121,7 @@ func (f filter) bits(hash uint64) (at, set uint64) {
 	return hash >> 32 & uint64(len(f)-1), 1<<(hash>>58) | 1<<(hash>>52&63)
 }
 
-// mayHave is false if no word has the hash.
+// mayHave is false if no word and no number has the hash.
 func (f filter) mayHave(hash uint64) bool {
 	at, set := f.bits(hash)
 	return f[at]&set == set
@@ -117,6 +132,7 @@ type query struct {
 	value   string
 	forms   []form // the first is the value itself, others are what it decodes to
 	numeric string // its decimal form, if it is a number
+	number  uint64 // hash of that
 }
 
 // form is a folded value, with its longest word: the rarest, more or less.
@@ -129,7 +145,9 @@ type form struct {
 func newQuery(seed maphash.Seed, value, folded string) query {
 	q := query{value: strings.TrimSpace(value)}
 	q.forms = []form{newForm(seed, folded)}
-	q.numeric, _ = decimal(q.forms[0].text)
+	if n, ok := decimal(q.forms[0].text); ok {
+		q.numeric, q.number = n, hashOf(seed, n)
+	}
 	eachDecoded(value, func(d string) { q.forms = append(q.forms, newForm(seed, fold(d))) })
 	return q
 }
@@ -178,7 +196,7 @@ func (s *source) find(q query) How {
 		}
 		return Normalised
 	}
-	if q.numeric != "" && s.hasNumber(q.numeric) {
+	if q.numeric != "" && s.filter.mayHave(q.number) && s.hasNumber(q.numeric) {
 		return Normalised
 	}
 	return Nowhere
