@@ -54,6 +54,7 @@ type Task struct {
 
 	mu      sync.Mutex
 	sources []*source // in the order in which they came
+	shelves []*shelf  // the same sources, in the same order
 	byID    map[[32]byte]*source
 	seen    uint64 // counts what was seen
 	size    int
@@ -177,14 +178,17 @@ func (t *Task) add(s *source) {
 		t.byID[s.id] = s
 	}
 	t.sources = append(t.sources, s)
+	t.shelve(s)
 	t.size += len(s.text)
 	t.tainted = t.tainted || s.label == ambit.Untrusted
 	for t.size > maxSeen {
 		i := t.oldest()
 		t.size -= len(t.sources[i].text)
-		if old := t.sources[i]; t.byID[old.id] == old {
+		old := t.sources[i]
+		if t.byID[old.id] == old {
 			delete(t.byID, old.id)
 		}
+		t.unshelve(old)
 		t.sources = slices.Delete(t.sources, i, i+1)
 	}
 }
@@ -268,16 +272,21 @@ func (t *Task) trace(argument, value string) Origin {
 func (t *Task) traceFolded(argument, value, folded string) Origin {
 	o := Origin{Argument: argument, Value: value}
 	q := newQuery(t.seed, value, folded)
-	for _, s := range t.sources {
-		how := s.find(q)
-		if how == Nowhere {
+	for _, on := range t.shelves {
+		if !on.filter.mayHaveAny(&q) {
 			continue
 		}
-		if o.How == Nowhere || rank(s.label) < rank(o.Label) {
-			o.Label, o.From, o.Tool, o.Event, o.How = s.label, s.from, s.tool, s.event, how
-		}
-		if s.label == ambit.Person {
-			break
+		for _, s := range on.sources {
+			how := s.find(q)
+			if how == Nowhere {
+				continue
+			}
+			if o.How == Nowhere || rank(s.label) < rank(o.Label) {
+				o.Label, o.From, o.Tool, o.Event, o.How = s.label, s.from, s.tool, s.event, how
+			}
+			if s.label == ambit.Person {
+				return o
+			}
 		}
 	}
 	return o

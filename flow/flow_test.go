@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -333,6 +334,13 @@ func TestSameAgain(t *testing.T) {
 	}
 	if task.size > maxSeen || len(task.byID) != len(task.sources) {
 		t.Errorf("%d bytes, %d sources, %d known", task.size, len(task.sources), len(task.byID))
+	}
+	var shelved []*source
+	for _, on := range task.shelves {
+		shelved = append(shelved, on.sources...)
+	}
+	if !slices.Equal(shelved, task.sources) {
+		t.Errorf("%d sources are searched, of %d", len(shelved), len(task.sources))
 	}
 	if o := task.Trace("/x", "page 0"); o.How == Nowhere {
 		t.Error("what was seen last is forgotten")

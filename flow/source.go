@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"hash/maphash"
-	"math/bits"
 	"net/url"
 	"slices"
 	"strings"
@@ -34,10 +33,10 @@ type source struct {
 	event uint64
 	id    [32]byte // what was seen; zero if it may be there twice
 	last  uint64   // when it was seen last, by Task.seen
+	on    *shelf
 
 	text    string   // folded; leaves are lines
 	words   []uint64 // hash of a word (high half) and where it begins, sorted
-	filter  filter   // of the words
 	plain   int      // what is behind this is decoded
 	raw     string   // not folded, to tell exact from normalised
 	fields  map[string]bool
@@ -84,47 +83,7 @@ func newSource(seed maphash.Seed, label ambit.Label, from, tool string, event ui
 		i = end
 	}
 	slices.Sort(s.words)
-	s.makeFilter(seed)
 	return s
-}
-
-// filter tells most words and numbers that are not there, from less memory than
-// an index of them needs: a Bloom filter whose two bits of a word are in one place.
-type filter []uint64
-
-func (s *source) makeFilter(seed maphash.Seed) {
-	n := len(s.words) + len(s.numbers)
-	for _, list := range s.amounts {
-		n += len(list)
-	}
-	s.filter = make(filter, 1<<bits.Len(uint(n/12)))
-	for _, w := range s.words {
-		s.filter.add(w)
-	}
-	for n := range s.numbers {
-		s.filter.add(hashOf(seed, n))
-	}
-	for _, list := range s.amounts {
-		for _, n := range list {
-			s.filter.add(hashOf(seed, n))
-		}
-	}
-}
-
-func (f filter) add(hash uint64) {
-	at, set := f.bits(hash)
-	f[at] |= set
-}
-
-// bits are the two bits of a word with a hash, and where they are.
-func (f filter) bits(hash uint64) (at, set uint64) {
-	return hash >> 32 & uint64(len(f)-1), 1<<(hash>>58) | 1<<(hash>>52&63)
-}
-
-// mayHave is false if no word and no number has the hash.
-func (f filter) mayHave(hash uint64) bool {
-	at, set := f.bits(hash)
-	return f[at]&set == set
 }
 
 // query is a value that is searched for, in each of its forms.
@@ -196,7 +155,7 @@ func (s *source) find(q query) How {
 		}
 		return Normalised
 	}
-	if q.numeric != "" && s.filter.mayHave(q.number) && s.hasNumber(q.numeric) {
+	if q.numeric != "" && s.hasNumber(q.numeric) {
 		return Normalised
 	}
 	return Nowhere
@@ -222,7 +181,7 @@ const maxCompare = 1 << 20
 // index is where a value stands in the text as a value of its own, and not as a
 // part of a longer name, address or number; -1 if nowhere.
 func (s *source) index(f form) int {
-	if f.start < 0 || !s.filter.mayHave(f.hash) {
+	if f.start < 0 {
 		return -1
 	}
 	work := maxCompare
