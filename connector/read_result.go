@@ -14,7 +14,7 @@ func resultKeys() []string {
 
 func (r *toolReader) result(n node) {
 	q := &r.tool.result
-	q.max, q.maxText = defaultResult, defaultText
+	q.max, q.maxText, q.kept = defaultResult, defaultText, keepTree(nil)
 	if !n.Given() {
 		return
 	}
@@ -30,6 +30,7 @@ func (r *toolReader) result(n node) {
 	q.failure = r.Checked(f["error"], "", checkPointer)
 	q.from = r.Checked(f["from"], "", checkPointer)
 	q.keep = r.Texts(f["keep"], checkPointer)
+	q.kept = keepTree(q.keep)
 	r.NotEmpty(f["keep"])
 	q.records, q.decode = r.within(f["records"], q.keep), r.within(f["decode"], q.keep)
 	for i, p := range q.records {

@@ -76,7 +76,7 @@ func (t *BoundTool) Result(status int, header http.Header, body []byte) (json.Ra
 	if !ok {
 		return fail("the answer does not have " + r.from)
 	}
-	if v, ok = keepTree(r.keep).pick(v); !ok {
+	if v, ok = r.kept.pick(v); !ok {
 		return fail("the answer does not have the form that the connector knows")
 	}
 	for _, p := range r.decode {

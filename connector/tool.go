@@ -159,6 +159,7 @@ type resultTemplate struct {
 	failure string // a pointer to the service's own message; "" for the usual places
 	from    string // where the result is; "" is the whole answer
 	keep    []string
+	kept    *kept // keep as a tree
 	records []string
 	decode  []string // what is text in base64
 	max     int      // bytes of the result

@@ -66,6 +66,7 @@ func CoverOf(call *ambit.ToolCall, f Finding, sources, plan bool) Cover {
 type value struct {
 	pointer string
 	text    string
+	folded  string
 	number  bool
 }
 
@@ -82,7 +83,8 @@ func (t *Task) Check(call *ambit.ToolCall) Finding {
 	tool := call.Tool
 	acts := tool.Changes() || tool.Leaves
 	for _, v := range values {
-		o := t.trace(v.pointer, v.text)
+		v.folded = fold(v.text)
+		o := t.traceFolded(v.pointer, v.text, v.folded)
 		f.Origins = append(f.Origins, o)
 		if !acts {
 			continue
@@ -176,7 +178,7 @@ func (t *Task) picked(call *ambit.ToolCall, v value) (tool string, ok bool) {
 	if t.plan == nil {
 		return "", false
 	}
-	want := strings.TrimSpace(fold(v.text))
+	want := strings.TrimSpace(v.folded)
 	for _, s := range t.sources {
 		if s.tool != "" && t.plan.takes(call.Tool.Name, v.pointer, s.tool) && s.fields[want] {
 			return s.tool, true
@@ -222,7 +224,7 @@ func (t *Task) carriesNothing(call *ambit.ToolCall, all []value, picked value) b
 
 // quantity judges a number that a limit counts.
 func (t *Task) quantity(v value, o Origin) (Doubt, bool) {
-	n, ok := decimal(strings.TrimSpace(fold(v.text)))
+	n, ok := decimal(strings.TrimSpace(v.folded))
 	if !ok {
 		if o.How != Nowhere && o.Label.Trusted() || strings.TrimSpace(v.text) == "" {
 			return Doubt{}, true
@@ -266,7 +268,7 @@ func (t *Task) quantity(v value, o Origin) (Doubt, bool) {
 
 // links judges the links and account numbers in a text that is sent.
 func (t *Task) links(v value) (doubts []Doubt) {
-	for _, link := range linksIn(v.text) {
+	for _, link := range linksIn(v.folded) {
 		o := t.trace(v.pointer, link)
 		if o.How != Nowhere && o.Label.Trusted() {
 			continue
@@ -301,7 +303,7 @@ func (t *Task) covered(call *ambit.ToolCall, d Doubt) bool {
 // planned reports whether a value stands in a result that the plan says it comes
 // from.
 func (t *Task) planned(call *ambit.ToolCall, o Origin) bool {
-	q := newQuery(t.seed, o.Value)
+	q := newQuery(t.seed, o.Value, fold(o.Value))
 	return slices.ContainsFunc(t.sources, func(s *source) bool {
 		return s.tool != "" && t.plan.takes(call.Tool.Name, o.Argument, s.tool) && s.find(q) != Nowhere
 	})

@@ -19,7 +19,8 @@ func (t *Task) personsWords(text string) bool {
 		}
 	}
 	words, others, row, longest := 0, 0, 0, 0
-	eachFolded(fold(text), func(w string) {
+	folded := fold(text)
+	eachFolded(folded, func(w string) {
 		words++
 		if known[w] {
 			row = 0
@@ -29,7 +30,7 @@ func (t *Task) personsWords(text string) bool {
 		row++
 		longest = max(longest, row)
 	})
-	return words > 0 && longest < 3 && others*5 <= words && len(linksIn(text)) == 0
+	return words > 0 && longest < 3 && others*5 <= words && len(linksIn(folded)) == 0
 }
 
 func eachFolded(s string, f func(string)) {
@@ -43,29 +44,47 @@ func eachFolded(s string, f func(string)) {
 	}
 }
 
-// linksIn are the links in a text, with a scheme or without, and account
+// linksIn are the links in a folded text, with a scheme or without, and account
 // numbers (IBAN, ISO 13616).
-func linksIn(text string) (links []string) {
-	text = fold(text)
-	for _, word := range strings.FieldsFunc(text, func(r rune) bool {
-		switch r {
-		case ' ', '"', '\'', '`', '<', '>', '(', ')', '[', ']', '{', '}', '|', ',', ';', '!':
-			return true
+func linksIn(folded string) (links []string) {
+	for i := 0; i < len(folded); {
+		j, dot, colon, at := i, false, false, false
+		for ; j < len(folded) && !parts(folded[j]); j++ {
+			switch folded[j] {
+			case '.':
+				dot = true
+			case ':':
+				colon = true
+			case '@':
+				at = true
+			}
 		}
-		return false
-	}) {
-		word = strings.TrimRight(word, ".:?*_~")
-		word = strings.TrimLeft(word, ".:?*_~")
+		word := folded[i:j]
+		i = j + 1
+		// Most words can be none, and it need not be looked at why.
+		if at && !colon || !dot && !colon && len(word) < minIBAN {
+			continue
+		}
+		word = strings.Trim(word, ".:?*_~")
 		scheme, rest, has := strings.Cut(word, "://")
 		switch {
 		case has && scheme != "" && rest != "":
 			links = append(links, word)
-		case strings.ContainsRune(word, '@'): // a mail address, for people to read
+		case at: // a mail address, for people to read
 		case isHost(word), isIBAN(word):
 			links = append(links, word)
 		}
 	}
 	return links
+}
+
+// parts reports whether a character parts words that could be links.
+func parts(c byte) bool {
+	switch c {
+	case ' ', '"', '\'', '`', '<', '>', '(', ')', '[', ']', '{', '}', '|', ',', ';', '!':
+		return true
+	}
+	return false
 }
 
 // isHost reports whether a word begins with a host name of the internet, by the
@@ -83,10 +102,13 @@ func isHost(word string) bool {
 	return icann
 }
 
+// minIBAN is the length of the shortest account number (Norway's).
+const minIBAN = 15
+
 // isIBAN reports whether a word is an account number in form: two letters, two
 // digits and 11 to 30 more letters or digits.
 func isIBAN(word string) bool {
-	if len(word) < 15 || len(word) > 34 || word[0] < 'a' || word[0] > 'z' || word[1] < 'a' || word[1] > 'z' || !digits(word[2:4]) {
+	if len(word) < minIBAN || len(word) > 34 || word[0] < 'a' || word[0] > 'z' || word[1] < 'a' || word[1] > 'z' || !digits(word[2:4]) {
 		return false
 	}
 	n := 0

@@ -29,8 +29,11 @@ package flow
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"hash/maphash"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,6 +54,9 @@ type Task struct {
 
 	mu      sync.Mutex
 	sources []*source // in the order in which they came
+	shelves []*shelf  // the same sources, in the same order
+	byID    map[[32]byte]*source
+	seen    uint64 // counts what was seen
 	size    int
 	tainted bool // something untrusted has been seen
 	plan    *Plan
@@ -58,7 +64,7 @@ type Task struct {
 }
 
 // New returns a task in which nothing has been seen.
-func New() *Task { return &Task{seed: maphash.MakeSeed()} }
+func New() *Task { return &Task{seed: maphash.MakeSeed(), byID: map[[32]byte]*source{}} }
 
 // Person notes what the person said for whom the agent works.
 func (t *Task) Person(text string, event uint64) {
@@ -115,28 +121,88 @@ func (t *Task) Result(tool *ambit.Tool, result []byte, event uint64) {
 			text[i].whole = false
 		}
 	}
-	if len(records) > 0 {
-		t.add(newSource(t.seed, ambit.Record, from, tool.Name, event, records))
+	t.result(ambit.Record, from, tool.Name, event, records)
+	t.result(ambit.Untrusted, from, tool.Name, event, text)
+}
+
+// result notes the leaves of a result with one label. What the same tool has
+// answered before adds nothing: it stays where it is, and is remembered as if it
+// had come now.
+func (t *Task) result(label ambit.Label, from, tool string, event uint64, leaves []leaf) {
+	if len(leaves) == 0 {
+		return
 	}
-	if len(text) > 0 {
-		t.add(newSource(t.seed, ambit.Untrusted, from, tool.Name, event, text))
+	id := identify(label, tool, leaves)
+	t.mu.Lock()
+	same := t.byID[id]
+	if same != nil {
+		t.seen++
+		same.last = t.seen
+		t.tainted = t.tainted || label == ambit.Untrusted
 	}
+	t.mu.Unlock()
+	if same != nil {
+		return
+	}
+	s := newSource(t.seed, label, from, tool, event, leaves)
+	s.id = id
+	t.add(s)
+}
+
+// identify makes the same of two results only if they say the same.
+func identify(label ambit.Label, tool string, leaves []leaf) (id [32]byte) {
+	h := sha256.New()
+	say := func(s string) {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(s)))
+		_, _ = h.Write(n[:])
+		_, _ = io.WriteString(h, s)
+	}
+	say(string(label))
+	say(tool)
+	for _, l := range leaves {
+		say(l.text)
+		say(l.key)
+		say(strconv.FormatBool(l.whole) + strconv.FormatBool(l.number))
+	}
+	h.Sum(id[:0])
+	return id
 }
 
 func (t *Task) add(s *source) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.seen++
+	s.last = t.seen
+	if s.id != [32]byte{} {
+		t.byID[s.id] = s
+	}
 	t.sources = append(t.sources, s)
+	t.shelve(s)
 	t.size += len(s.text)
 	t.tainted = t.tainted || s.label == ambit.Untrusted
 	for t.size > maxSeen {
-		i := slices.IndexFunc(t.sources, func(s *source) bool { return s.label == ambit.Untrusted })
-		if i < 0 {
-			i = 0
-		}
+		i := t.oldest()
 		t.size -= len(t.sources[i].text)
+		old := t.sources[i]
+		if t.byID[old.id] == old {
+			delete(t.byID, old.id)
+		}
+		t.unshelve(old)
 		t.sources = slices.Delete(t.sources, i, i+1)
 	}
+}
+
+// oldest is the untrusted source that was seen longest ago, or the first of all if
+// none is untrusted.
+func (t *Task) oldest() int {
+	found := -1
+	for i, s := range t.sources {
+		if s.label == ambit.Untrusted && (found < 0 || s.last < t.sources[found].last) {
+			found = i
+		}
+	}
+	return max(found, 0)
 }
 
 // Origin is where one value of a call came from, as far as that was found.
@@ -179,7 +245,15 @@ func (o Origin) Provenance() ambit.Provenance {
 
 // rank orders labels from the best.
 func rank(l ambit.Label) int {
-	return slices.Index([]ambit.Label{ambit.Person, ambit.Operator, ambit.Record, ambit.Untrusted}, l)
+	switch l {
+	case ambit.Person:
+		return 0
+	case ambit.Operator:
+		return 1
+	case ambit.Record:
+		return 2
+	}
+	return 3
 }
 
 // Trace finds the best origin of one value.
@@ -191,18 +265,28 @@ func (t *Task) Trace(argument, value string) Origin {
 
 // trace is Trace for those who hold mu.
 func (t *Task) trace(argument, value string) Origin {
+	return t.traceFolded(argument, value, fold(value))
+}
+
+// traceFolded is trace for those who have folded the value.
+func (t *Task) traceFolded(argument, value, folded string) Origin {
 	o := Origin{Argument: argument, Value: value}
-	q := newQuery(t.seed, value)
-	for _, s := range t.sources {
-		how := s.find(q)
-		if how == Nowhere {
+	q := newQuery(t.seed, value, folded)
+	for _, on := range t.shelves {
+		if !on.filter.mayHaveAny(&q) {
 			continue
 		}
-		if o.How == Nowhere || rank(s.label) < rank(o.Label) {
-			o.Label, o.From, o.Tool, o.Event, o.How = s.label, s.from, s.tool, s.event, how
-		}
-		if s.label == ambit.Person {
-			break
+		for _, s := range on.sources {
+			how := s.find(q)
+			if how == Nowhere {
+				continue
+			}
+			if o.How == Nowhere || rank(s.label) < rank(o.Label) {
+				o.Label, o.From, o.Tool, o.Event, o.How = s.label, s.from, s.tool, s.event, how
+			}
+			if s.label == ambit.Person {
+				return o
+			}
 		}
 	}
 	return o

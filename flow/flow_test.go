@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -288,6 +289,104 @@ func TestSameWordAgain(t *testing.T) {
 	value := strings.Repeat("a ", 1<<15) + "b"
 	for range 20 {
 		asks(t, task, call(pay(), map[string]any{"to": value}), "stands neither")
+	}
+}
+
+// TestSets: the sets of characters are what they say.
+func TestSets(t *testing.T) {
+	const word = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+	for c := range 256 {
+		if got, want := c < 128 && isWord(rune(c)), c < 128 && strings.IndexByte(word, byte(c)) >= 0; got != want {
+			t.Errorf("%q is in a word: %v", rune(c), got)
+		}
+		if got, want := encodes(byte(c)), strings.IndexByte(word+"+/-=%.@:", byte(c)) >= 0; got != want {
+			t.Errorf("%q encodes: %v", rune(c), got)
+		}
+	}
+}
+
+// TestSameAgain: what a tool answers again is not kept twice, is remembered as
+// long as what came last, and never makes anything of another tool or field the
+// same.
+func TestSameAgain(t *testing.T) {
+	task, nothing := New(), list("/id")
+	nothing.Records = nil
+	first := []byte(`{"id":"r-7001"}`)
+	task.Result(list("/id"), first, 1)
+	for range 100 {
+		task.Result(list("/id"), first, 2)
+	}
+	if len(task.sources) != 1 {
+		t.Errorf("%d sources of one result", len(task.sources))
+	}
+	if o := task.Trace("/x", "r-7001"); o.Event != 1 || o.Label != ambit.Record {
+		t.Errorf("%+v", o)
+	}
+	task.Result(nothing, first, 3) // the same, and no record
+	task.Result(list("/id"), []byte(`{"no":"r-7001"}`), 4)
+	if len(task.sources) != 3 {
+		t.Errorf("%d sources of three results", len(task.sources))
+	}
+	page := func(i int) []byte { return fmt.Appendf(nil, `{"text":"page %d %s"}`, i, strings.Repeat("x ", 1<<19)) }
+	for i := range 12 {
+		task.Result(nothing, page(i), 5)
+		task.Result(nothing, page(0), 6)
+	}
+	if task.size > maxSeen || len(task.byID) != len(task.sources) {
+		t.Errorf("%d bytes, %d sources, %d known", task.size, len(task.sources), len(task.byID))
+	}
+	var shelved []*source
+	for _, on := range task.shelves {
+		shelved = append(shelved, on.sources...)
+	}
+	if !slices.Equal(shelved, task.sources) {
+		t.Errorf("%d sources are searched, of %d", len(shelved), len(task.sources))
+	}
+	if o := task.Trace("/x", "page 0"); o.How == Nowhere {
+		t.Error("what was seen last is forgotten")
+	}
+	if o := task.Trace("/x", "page 1"); o.How != Nowhere {
+		t.Error("what was seen first is remembered")
+	}
+}
+
+// TestFilter: what is there is found, of texts and of results of every size.
+func TestFilter(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for _, n := range []int{0, 1, 5, 12, 13, 100, 3000} {
+		task, values := New(), make([]any, n)
+		for i := range values {
+			values[i] = fmt.Sprintf("w%d-%d", i, r.IntN(1000))
+			if i%3 == 0 {
+				values[i] = i * 7
+			}
+		}
+		b, err := json.Marshal(map[string]any{"list": values, "text": "and 19.50 more"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		task.Result(list("/list"), b, 1)
+		for _, v := range append(values, "19.5", "more") {
+			if o := task.Trace("/x", fmt.Sprint(v)); o.How == Nowhere {
+				t.Errorf("of %d values %v is not found", n, v)
+			}
+		}
+		if o := task.Trace("/x", "w-0"); o.How != Nowhere {
+			t.Errorf("of %d values one is found that is not there", n)
+		}
+	}
+}
+
+// BenchmarkManySources is a call in a task that has seen 20,000 small answers.
+func BenchmarkManySources(b *testing.B) {
+	task := New()
+	task.Person("refund order 1001", 0)
+	for i := range 20_000 {
+		task.Result(list("/id"), fmt.Appendf(nil, `{"id":%d,"state":"paid %d","total":"%d.90"}`, 10_000+i, i, i), 1)
+	}
+	c := call(pay(), map[string]any{"to": "somebody@mail.example", "amount": 5})
+	for b.Loop() {
+		task.Check(c)
 	}
 }
 

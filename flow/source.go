@@ -31,6 +31,9 @@ type source struct {
 	from  string
 	tool  string
 	event uint64
+	id    [32]byte // what was seen; zero if it may be there twice
+	last  uint64   // when it was seen last, by Task.seen
+	on    *shelf
 
 	text    string   // folded; leaves are lines
 	words   []uint64 // hash of a word (high half) and where it begins, sorted
@@ -88,6 +91,7 @@ type query struct {
 	value   string
 	forms   []form // the first is the value itself, others are what it decodes to
 	numeric string // its decimal form, if it is a number
+	number  uint64 // hash of that
 }
 
 // form is a folded value, with its longest word: the rarest, more or less.
@@ -97,16 +101,18 @@ type form struct {
 	hash  uint64 // of it, in the high half
 }
 
-func newQuery(seed maphash.Seed, value string) query {
+func newQuery(seed maphash.Seed, value, folded string) query {
 	q := query{value: strings.TrimSpace(value)}
-	q.forms = []form{newForm(seed, value)}
-	q.numeric, _ = decimal(q.forms[0].text)
-	eachDecoded(value, func(d string) { q.forms = append(q.forms, newForm(seed, d)) })
+	q.forms = []form{newForm(seed, folded)}
+	if n, ok := decimal(q.forms[0].text); ok {
+		q.numeric, q.number = n, hashOf(seed, n)
+	}
+	eachDecoded(value, func(d string) { q.forms = append(q.forms, newForm(seed, fold(d))) })
 	return q
 }
 
-func newForm(seed maphash.Seed, value string) form {
-	f := form{text: bare(fold(value)), start: -1}
+func newForm(seed maphash.Seed, folded string) form {
+	f := form{text: bare(folded), start: -1}
 	longest := 0
 	for i := 0; i < len(f.text); {
 		start, end := nextWord(f.text, i)
@@ -247,8 +253,20 @@ func endsAt(s string, i int) bool {
 }
 
 func isWord(r rune) bool {
-	return r == '_' || r < utf8.RuneSelf && ('a' <= r && r <= 'z' || '0' <= r && r <= '9' || 'A' <= r && r <= 'Z') ||
-		r >= utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r))
+	return r < utf8.RuneSelf && among(byte(r), wordLow, wordHigh) || r >= utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r))
+}
+
+// Sets of characters: a bit for each of 0 to 63, and for each of 64 to 127.
+const (
+	wordLow, wordHigh       = 0x03ff_0000_0000_0000, 0x07ff_fffe_87ff_fffe  // 0-9, A-Z, _, a-z
+	encodedLow, encodedHigh = wordLow | 0x2400_e820_0000_0000, wordHigh | 1 // also % + - . / : = @
+)
+
+func among(c byte, low, high uint64) bool {
+	if c < 64 {
+		return low>>c&1 != 0
+	}
+	return c < utf8.RuneSelf && high>>(c-64)&1 != 0
 }
 
 // nextWord is the first word of s at or after i; start is -1 if there is none.
@@ -363,9 +381,7 @@ func eachDecoded(s string, f func(string)) {
 	}
 }
 
-func encodes(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '+' || c == '/' || c == '-' || c == '_' || c == '=' || c == '%' || c == '.' || c == '@' || c == ':'
-}
+func encodes(c byte) bool { return among(c, encodedLow, encodedHigh) }
 
 func decodeRun(run string, f func(string)) {
 	if strings.ContainsAny(run, ".@:") {

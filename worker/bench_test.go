@@ -16,6 +16,7 @@ import (
 	"sync"
 	"testing"
 
+	"ambit/connector"
 	"ambit/egress"
 	"ambit/internal/forward"
 	"ambit/internal/secretbytes"
@@ -109,4 +110,29 @@ func benchmarkRequests(b *testing.B, source string, port, clients int) {
 	}
 	close(work)
 	wg.Wait()
+}
+
+// BenchmarkToolCall makes a call of a tool through the whole worker but the
+// socket: the decision, the tracing, the request with the account, the log on the
+// disk. `make bench` compares.
+func BenchmarkToolCall(b *testing.B) {
+	w, _ := openedDoorTo(b, new(shop).ServeHTTP, "name: demoshop\n    as: shop\n    tools: [\"*\"]", "",
+		connector.Source{Name: "demoshop.yaml", Text: []byte(shopConnector)})
+	if _, err := w.vault.Connect(b.Context(), vault.ConnectRequest{Name: "shop", Fields: map[string]secretbytes.Bytes{"token": secretbytes.New([]byte(canary))}}, "uid:0"); err != nil {
+		b.Fatal(err)
+	}
+	inside := w.inside()
+	b.ReportAllocs()
+	for b.Loop() {
+		r := httptest.NewRequestWithContext(b.Context(), http.MethodPost, "http://ambit.internal/mcp", strings.NewReader(
+			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"shop.tickets.get","arguments":{"ticket":17,"intent":"look"},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`))
+		for name, value := range map[string]string{"Content-Type": "application/json", "Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "shop.tickets.get"} {
+			r.Header.Set(name, value)
+		}
+		answer := httptest.NewRecorder()
+		inside.ServeHTTP(answer, r)
+		if answer.Code != http.StatusOK || !strings.Contains(answer.Body.String(), `"order":1001`) {
+			b.Fatal(answer.Code, answer.Body)
+		}
+	}
 }

@@ -32,7 +32,7 @@ func openedDoor(t *testing.T, h http.HandlerFunc, allow string) (w *Worker, url 
 }
 
 // openedDoorTo is openedDoor with another connector.
-func openedDoorTo(t *testing.T, h http.HandlerFunc, connection, allow string, files ...connector.Source) (w *Worker, url string) {
+func openedDoorTo(t testing.TB, h http.HandlerFunc, connection, allow string, files ...connector.Source) (w *Worker, url string) {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
 	s.EnableHTTP2 = true

@@ -106,7 +106,7 @@ type Reservation struct {
 func (l *Ledger) Decide(ctx context.Context, p Policy, c *ambit.ToolCall, agreed func(ambit.ToolVerdict) bool) (ambit.ToolVerdict, *Reservation, error) {
 	var v ambit.ToolVerdict
 	r := &Reservation{ledger: l}
-	meters, draws := p.Meters(c), p.Draws(c)
+	meters := p.Meters(c)
 	if len(meters) == 0 {
 		v = decide(p, c, tool.Facts{}, agreed)
 	} else if err := l.db.Write(ctx, func(tx *sqldb.Tx) (err error) {
@@ -120,7 +120,7 @@ func (l *Ledger) Decide(ctx context.Context, p Policy, c *ambit.ToolCall, agreed
 		if v = decide(p, c, facts, agreed); v.Decision != ambit.Allow {
 			return errUndone
 		}
-		r.id, err = reserve(ctx, tx, draws, now)
+		r.id, err = reserve(ctx, tx, p.Draws(c), now)
 		return err
 	}); err != nil && !errors.Is(err, errUndone) {
 		return unavailable(err), nil, fmt.Errorf("reserving in the ledger: %w", err)

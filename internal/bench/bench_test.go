@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"ambit/connector"
 	"ambit/manifest"
 )
 
@@ -96,6 +97,42 @@ func TestManyRules(t *testing.T) {
 		}
 		if last := m.Egress.Allow[count-1]; last.Host != shop {
 			t.Errorf("the last rule is for %s", last.Host)
+		}
+	}
+}
+
+// TestToolManifest: the agent whose tool is called has that tool.
+func TestToolManifest(t *testing.T) {
+	_, ca, err := selfSigned(shop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := manifest.Parse("bench.yaml", []byte(toolManifest(&helper{announcement: announcement{Port: 8443, CA: ca}})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	catalog, err := connector.Builtin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if catalog, err = catalog.WithSources([]connector.Source{{Name: "benchshop.yaml", Text: []byte(benchShop)}}); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := catalog.Bind(m)
+	if err != nil || len(bound) != 1 || len(bound[0].Tools()) != 1 || bound[0].Tools()[0].Tool.Name != orderTool {
+		t.Errorf("%+v, %v", bound, err)
+	}
+}
+
+// TestDecider: what is measured is a call that is allowed.
+func TestDecider(t *testing.T) {
+	for _, n := range []int{10, 1000} {
+		decide, err := decider(n)
+		if err == nil {
+			err = decide()
+		}
+		if err != nil {
+			t.Errorf("with %d rules: %v", n, err)
 		}
 	}
 }

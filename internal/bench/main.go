@@ -42,6 +42,7 @@ func figures() []figure {
 		{"download", "100 MiB from inside the computer", downloads},
 		{"vault", "credentials put in and taken out, in this process", credentials},
 		{"account", "requests with an account against those without; revoke to cut", accounts},
+		{"tools", "tool calls through the gate; their decision, tracing and waiting approvals", toolFigures},
 		{"rules", "requests through the gate with more and more rules", rules},
 		{"idle", "memory and processor time of an idle agent", idle},
 		{"log", "durable appends, verification and export of a log", durables},

@@ -81,9 +81,9 @@ func (l *lab) duel(ctx context.Context, load func(*door, time.Duration) (sample,
 }
 
 // duelIn is a duel of so many rounds, each so long for either side.
-func duelIn(ctx context.Context, rounds int, long time.Duration, load func(*door, time.Duration) (sample, error), ours, reference *door) (d duel, err error) {
+func duelIn[D any](ctx context.Context, rounds int, long time.Duration, load func(D, time.Duration) (sample, error), ours, reference D) (d duel, err error) {
 	for round := range rounds + 1 {
-		for i, side := range []*door{ours, reference} {
+		for i, side := range []D{ours, reference} {
 			s, err := load(side, long)
 			if err != nil {
 				return d, fmt.Errorf("%s: %w", [...]string{"gate", "reference"}[i], err)

@@ -34,7 +34,7 @@ type announcement struct {
 }
 
 func roles() map[string]role {
-	return map[string]role{"role-upstream": upstreamRole, "role-reference": referenceRole}
+	return map[string]role{"role-upstream": upstreamRole, "role-reference": referenceRole, "role-mcp": mcpRole}
 }
 
 func runRole(r role, args []string) int {

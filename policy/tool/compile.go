@@ -70,6 +70,7 @@ type rule struct {
 	kind   ruleKind
 	own    bool // the operator's Cedar
 	exact  bool // for one tool only
+	reads  reads
 
 	ask    *ambit.Ask // of what asks; its Reason without what depends on the call
 	why    string     // of a gate, a role, own Cedar: the reason, or ""
@@ -178,7 +179,7 @@ func (s *Set) add(r *rule, p place) error {
 			return fmt.Errorf("%s: making its policy: %w", r.label, err)
 		}
 	}
-	r.order = len(s.rules)
+	r.order, r.reads = len(s.rules), readsOf(r.source)
 	r.id = cedar.PolicyID("policy" + strconv.Itoa(r.order))
 	s.rules[r.id] = r
 	switch {

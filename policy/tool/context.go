@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/types"
@@ -16,13 +17,46 @@ import (
 // is like it.
 const missing = types.String("")
 
-// request is the call as Cedar sees it.
+// reads is what a policy of ours looks at in the context, beside what its scopes
+// and limits name. What no chosen policy looks at need not be there: a context
+// costs by its size, most of all when it has more than eight entries.
+type reads uint8
+
+const (
+	readsOutside reads = 1 << iota
+	readsGated
+	readsThreshold
+	readsEffects
+	readsCount
+)
+
+// readsOf finds it in the policy's text. Were something overlooked, the policy
+// would fail, and so deny.
+func readsOf(source string) (r reads) {
+	for i, name := range [...]string{"outside", "gated", "withinThreshold", "roleEffects", "count"} {
+		if strings.Contains(source, "context."+name) || strings.Contains(source, "context has "+name) {
+			r |= 1 << i
+		}
+	}
+	return r
+}
+
+// request is the call as Cedar sees it. The operator's own Cedar sees everything.
 func (s *Set) request(f *subject, chosen *selection) (cedar.Request, error) {
 	c := f.call
-	m := types.RecordMap{
-		"outside":         types.Boolean(f.outside),
-		"gated":           types.Boolean(f.gated),
-		"withinThreshold": types.Boolean(f.small),
+	size, wanted := 8, chosen.reads
+	if chosen.own {
+		size, wanted = 24, ^reads(0)
+	}
+	m := make(types.RecordMap, size)
+	if wanted&readsOutside != 0 {
+		m["outside"] = types.Boolean(f.outside)
+	}
+	if wanted&readsGated != 0 {
+		m["gated"] = types.Boolean(f.gated)
+	}
+	if wanted&readsThreshold != 0 {
+		m["withinThreshold"] = types.Boolean(f.small)
 	}
 	if f.priced {
 		amount, err := decimal(f.price.Amount)
@@ -31,10 +65,10 @@ func (s *Set) request(f *subject, chosen *selection) (cedar.Request, error) {
 		}
 		m["amount"], m["currency"] = amount, types.String(f.price.Currency)
 	}
-	if chosen.role || chosen.own {
+	if wanted&readsEffects != 0 {
 		m["roleEffects"] = effectSet(f.effects)
 	}
-	if f.counted {
+	if f.counted && wanted&readsCount != 0 {
 		m["count"] = types.Long(f.count)
 	}
 	if err := f.addScopes(m, chosen); err != nil {

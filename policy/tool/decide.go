@@ -37,7 +37,7 @@ const (
 type selection struct {
 	rules []*rule
 	own   bool // some of them are the operator's Cedar
-	role  bool // some of them are a role's
+	reads reads
 }
 
 // All implements cedar.PolicyIterator.
@@ -63,7 +63,7 @@ func (s *Set) choose(t *ambit.Tool) *selection {
 	}
 	for _, r := range chosen.rules {
 		chosen.own = chosen.own || r.own
-		chosen.role = chosen.role || r.kind == role
+		chosen.reads |= r.reads
 	}
 	return chosen
 }
