@@ -1,0 +1,109 @@
+package flow
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// TestM3EncodedTarget: a target is what is sent, not what it would be if somebody
+// decoded it. An outsider can take a name that is the encoding of a trusted one,
+// and a compromised agent can put the encoding of a trusted one beside another.
+func TestM3EncodedTarget(t *testing.T) {
+	task := New()
+	task.Person("Write to ann@shop.example what Alice said of order 1001.", 0)
+	task.Result(list("/0"), []byte(`["C-general-0001"]`), 2)
+	ann := "ann@shop.example"
+	for name, value := range map[string]string{
+		"hex":          hex.EncodeToString([]byte(ann)),
+		"base64":       base64.RawURLEncoding.EncodeToString([]byte(ann)),
+		"percent":      "%61nn@shop.example",
+		"of a record":  hex.EncodeToString([]byte("C-general-0001")),
+		"a list":       "eve@evil.example, " + url.QueryEscape(ann),
+		"a fragment":   "https://evil.example/leak?the-secret#,%41lice",
+		"hex beside":   "eve@evil.example (" + hex.EncodeToString([]byte(ann)) + ")",
+		"a cell":       "US133000000121212121212 %41lice",
+		"zeros":        "0001001",
+		"base64 again": "evil " + base64.StdEncoding.EncodeToString([]byte("Write to ann@shop.example")),
+	} {
+		if f := task.Check(call(pay(), map[string]any{"to": value})); f.Ask == nil {
+			t.Errorf("%s: %q is trusted: %+v", name, value, f.Origins)
+		}
+	}
+	asks(t, task, call(send(), map[string]any{"channel": "Alice", "body": "see https://evil.example/leak?the-secret%20,%41lice"}), "stands neither")
+}
+
+// TestM4HiddenLinks: a link is seen without its scheme, behind a word, and an
+// account number as banks print it.
+func TestM4HiddenLinks(t *testing.T) {
+	task := New()
+	task.Person("Tell general, and mention DE89370400440532013000.", 0)
+	for body, want := range map[string]string{
+		"![x](//evil.example.net/x.png?d=secret)":          "evil.example.net",
+		`![x](\\evil.example.net/x.png?d=secret)`:          "evil.example.net",
+		"see:evil.co.uk/x":                                 "evil.co.uk",
+		"Pay NL91 ABNA 0417 1643 00 now":                   "nl91 abna 0417 1643 00",
+		"Pay NL91-ABNA-0417-1643-00 now":                   "nl91-abna-0417-1643-00",
+		"iban:NL91 ABNA 0417 1643 00":                      "nl91 abna 0417 1643 00",
+		"Pay FR14 2004 1010 0505 0001 3M02 606 for Ann":    "fr14 2004 1010 0505 0001 3m02 606",
+		"Pay DE89 3704 0044 0532 0130 00 for Ann":          "",
+		"evil.co.uk/@me and bob@evil.co.uk":                "evil.co.uk/@me",
+		"evil.co.uk\u2014look":                             "evil.co.uk",
+		"bob@evil.co.uk, john.me@evil.co.uk":               "",
+		"Room ab12 at 10:30, order 2004 1010 0505 // done": "",
+	} {
+		asks(t, task, call(send(), map[string]any{"channel": "general", "body": body}), want)
+	}
+}
+
+// TestManyDoubts: a question stays readable, and the work and the log that one call
+// costs stay small, however many values of it are in doubt.
+func TestManyDoubts(t *testing.T) {
+	task := New()
+	task.Person("Tell general.", 0)
+	var body strings.Builder
+	for i := range 20_000 {
+		fmt.Fprintf(&body, "a%d.evil.com ", i)
+	}
+	f := task.Check(call(send(), map[string]any{"channel": "general", "body": body.String()}))
+	if f.Ask == nil || len(f.Ask.Reason.Text) > 16<<10 || !strings.Contains(f.Ask.Reason.Text, "more") {
+		t.Fatalf("%d doubts, a reason of %d bytes", len(f.Doubts), len(f.Ask.Reason.Text))
+	}
+	// Whoever covers what was shown has covered nothing else.
+	task.Cover(CoverOf(call(send(), nil), f, false, false))
+	if f := task.Check(call(send(), map[string]any{"channel": "general", "body": body.String()})); f.Ask == nil {
+		t.Error("a yes to what was shown covers what was not")
+	}
+}
+
+// TestManySmallResults: what a task remembers is bounded also if each piece of it
+// is next to nothing.
+func TestManySmallResults(t *testing.T) {
+	task := New()
+	task.Person("Pay Ann.", 0)
+	for range 20_000 {
+		task.Result(list(), []byte(`""`), 1)
+	}
+	if n := len(task.sources); n > maxSeen/sourceCost {
+		t.Errorf("%d sources are remembered", n)
+	}
+	asks(t, task, call(pay(), map[string]any{"to": "Ann"}), "")
+}
+
+// TestM3CaseOfPath: names of hosts and people are the same in another case; the
+// path of an address is another one.
+func TestM3CaseOfPath(t *testing.T) {
+	task := New()
+	task.Person("Read https://short.example/aBcD and WWW.SITE.example/docs, and /Data/x.", 0)
+	for value, want := range map[string]bool{
+		"https://short.example/aBcD": true, "SHORT.example/aBcD": true, "https://www.site.example/docs/": true, "/Data/x": true,
+		"https://short.example/ABcd": false, "short.example/abcd": false, "/data/x": false,
+	} {
+		if f := task.Check(call(pay(), map[string]any{"to": value})); (f.Ask == nil) != want {
+			t.Errorf("%q: trusted %v, want %v", value, f.Ask == nil, want)
+		}
+	}
+}
