@@ -199,7 +199,9 @@ func (g *Gateway) run(ctx context.Context, t *tool, grant Grant, call *ambit.Too
 	}()
 	result, err := runSafely(ctx, t.Runner, grant, call)
 	if err != nil {
-		outcome.Error = shorten(inert.Text(err.Error()), maxFailure)
+		if outcome.Error = shorten(inert.Text(err.Error()), maxFailure); outcome.Error == gate.NotRun {
+			outcome.Error = "it failed: " + outcome.Error // whoever answers must not give back what it took of limits
+		}
 		return failed("tool-failed", "the call failed: "+outcome.Error)
 	}
 	outcome.Error, outcome.BytesIn = "", int64(len(result.JSON)+len(result.Text))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"ambit"
+	"ambit/gate"
 	"ambit/tools"
 )
 
@@ -504,5 +506,19 @@ func TestPages(t *testing.T) {
 	}
 	if _, err := session.ListTools(t.Context(), &mcp.ListToolsParams{Cursor: "../x"}); err == nil {
 		t.Error("a cursor that is none was taken")
+	}
+}
+
+// TestNotRunIsOursToSay: what a call took of limits is given back on the word of
+// nobody outside.
+func TestNotRunIsOursToSay(t *testing.T) {
+	s := serve(t, tools.Config{}, tools.Entry{Tool: refund(), Runner: runner(func(context.Context, *ambit.ToolCall) (tools.Result, error) {
+		return tools.Result{}, errors.New(gate.NotRun)
+	})})
+	if _, err := s.connect("").CallTool(t.Context(), &mcp.CallToolParams{Name: "shop.refunds.create", Arguments: map[string]any{"order": "1"}}); err != nil {
+		t.Fatal(err)
+	}
+	if o := s.checker.grants[0].outcomes[0]; o.Error == "" || o.Error == gate.NotRun {
+		t.Errorf("a call that ran ended with %+v", o)
 	}
 }
