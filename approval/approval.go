@@ -157,6 +157,7 @@ type Question struct {
 	Provenance    []Origin        `json:"provenance,omitempty"` //
 	Asks          []ambit.Ask     `json:"asks"`                 // what wants it asked; at least one
 	Words         string          `json:"words"`                // the call in one line, written by the system
+	Intent        string          `json:"intent,omitempty"`     // as the agent stated it, inert; the call runs with it
 	Of            *uint64         `json:"of,omitempty"`         // the event in which the call was decided
 	Touched       []ambit.Subject `json:"-"`                    // whom it is about, for the log
 
