@@ -185,7 +185,7 @@ func (s *source) index(f form) int {
 		if start < 0 || !strings.HasPrefix(s.text[start:], f.text) {
 			continue
 		}
-		if beginsAt(s.text, start) && endsAt(s.text, start+len(f.text)) {
+		if end := start + len(f.text); beginsAt(s.text, start) && endsAt(s.text, end) && !partOf(s.text, start, end) {
 			return start
 		}
 	}
@@ -244,6 +244,23 @@ func endsAt(s string, i int) bool {
 		return n == 0 || !isWord(r)
 	}
 	return true
+}
+
+// inAddress are characters that the name in a mail address may have.
+const inAddress = "!#$'*?^`{|}"
+
+// partOf reports whether what stands from start to end is a mail address that
+// lacks a part of its name, or a path that goes on: the folder is not the file.
+func partOf(s string, start, end int) bool {
+	switch {
+	case s[start] == '/' && end < len(s) && s[end] == '/':
+		r, _ := utf8.DecodeRuneInString(s[end+1:])
+		return isWord(r)
+	case start > 0 && strings.IndexByte(inAddress, s[start-1]) >= 0 && strings.IndexByte(s[start:end], '@') > 0:
+		r, n := utf8.DecodeLastRuneInString(s[:start-1])
+		return n > 0 && isWord(r)
+	}
+	return false
 }
 
 func isWord(r rune) bool {
