@@ -3,10 +3,12 @@ package flow
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestM3EncodedTarget: a target is what is sent, not what it would be if somebody
@@ -120,5 +122,42 @@ func TestM3PartOfTarget(t *testing.T) {
 		if f := task.Check(call(pay(), map[string]any{"to": value})); (f.Ask == nil) != want {
 			t.Errorf("%q: trusted %v, want %v", value, f.Ask == nil, want)
 		}
+	}
+}
+
+// TestOneCallCostsLittle: what a call costs does not grow with the square of what an
+// agent, or whom it reads, makes long.
+func TestOneCallCostsLittle(t *testing.T) {
+	numbers, amounts, same := make([]int, 100_000), make([]int, 4900), make([]string, 2400)
+	for i := range numbers {
+		numbers[i] = 100_000 + i
+	}
+	for i := range amounts {
+		amounts[i] = i + 7
+	}
+	result, err := json.Marshal(map[string]any{"amount": numbers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	payroll := *pay()
+	payroll.Amount = "/amount/*"
+	task := New()
+	task.Person("Write to general: "+strings.Repeat("word1 word2 ", 4000), 0)
+	if err := task.Seal([]byte(`{"steps":[{"tool":"bank.pay"},{"tool":"chat.send","arguments":{"/channel":["chat.list"]}}]}`)); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		task.Result(list(), result, 1)
+	}
+	task.Result(list(), []byte(`["alerts"]`), 2)
+	for i := range same {
+		same[i] = "alerts"
+	}
+	start := time.Now()
+	task.Check(call(&payroll, map[string]any{"to": "general", "amount": amounts}))
+	asks(t, task, call(send(), map[string]any{"body": same, "channel": same}), "picked")
+	asks(t, task, call(send(), map[string]any{"channel": append(same, same...), "body": same}), "are traced")
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("three calls took %v", took)
 	}
 }

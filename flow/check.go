@@ -124,6 +124,7 @@ func (t *Task) Check(call *ambit.ToolCall) Finding {
 // What one call may cost, and what a person can read.
 const (
 	maxTraced = 5000 // values of a call that does more than read
+	maxBeside = 32   // values of one with a target that is picked
 	maxShown  = 256  // values of a call that only reads of which the origin is told
 	maxDoubts = 64   // that are kept of one call; there may be more
 	maxAsked  = 16   // that a question spells out
@@ -222,7 +223,7 @@ func (t *Task) carriesNothing(call *ambit.ToolCall, all []value, picked value) b
 			return false
 		}
 	}
-	if len(call.Tool.Effects) == 0 {
+	if len(call.Tool.Effects) == 0 || len(all) > maxBeside {
 		return false
 	}
 	trusted, texts := 0, 0
@@ -260,21 +261,14 @@ func (t *Task) quantity(v value, o Origin) (Doubt, bool) {
 	key, most := lastOf(v.pointer), "0"
 	var prose *source
 	for _, s := range t.sources {
-		fields := s.amounts[key]
-		if s.label.Trusted() && s.hasNumber(n) || slices.Contains(fields, n) {
+		if _, there := slices.BinarySearch(s.amounts[key], n); there || s.label.Trusted() && s.hasNumber(n) {
 			return Doubt{}, true
 		}
-		for _, f := range fields {
-			if less(most, f) && !strings.HasPrefix(f, "-") {
-				most = f
-			}
+		if f := s.most[key]; f != "" && less(most, f) {
+			most = f
 		}
-		if s.label == ambit.Person || s.label == ambit.Operator {
-			for f := range s.numbers {
-				if less(most, f) {
-					most = f
-				}
-			}
+		if f := s.largest; f != "" && (s.label == ambit.Person || s.label == ambit.Operator) && less(most, f) {
+			most = f
 		}
 		if !s.label.Trusted() && prose == nil && s.numbers[n] {
 			prose = s

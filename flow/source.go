@@ -37,12 +37,15 @@ type source struct {
 	plain   int      // what is behind this is decoded
 	raw     string   // not folded, to tell exact from normalised
 	fields  map[string]bool
-	amounts map[string][]string // numbers that are whole fields, by the field's name
+	amounts map[string][]string // numbers that are whole fields, by the field's name; sorted
+	whole   map[string]bool     // the same, of all fields
+	most    map[string]string   // the largest of each field that is not negative
 	numbers map[string]bool     // all others
+	largest string              // of these; "" if there is none
 }
 
 func newSource(seed maphash.Seed, label ambit.Label, from, tool string, event uint64, leaves []leaf) *source {
-	s := &source{label: label, from: from, tool: tool, event: event, fields: map[string]bool{}, amounts: map[string][]string{}, numbers: map[string]bool{}}
+	s := &source{label: label, from: from, tool: tool, event: event, fields: map[string]bool{}, amounts: map[string][]string{}, whole: map[string]bool{}, most: map[string]string{}, numbers: map[string]bool{}}
 	var folded, raw, decoded strings.Builder
 	for _, l := range leaves {
 		text := l.text
@@ -68,6 +71,7 @@ func newSource(seed maphash.Seed, label ambit.Label, from, tool string, event ui
 			eachNumber(d, func(n string) { s.numbers[n] = true })
 		})
 	}
+	s.measure()
 	s.plain = folded.Len()
 	s.raw = raw.String()
 	s.text = folded.String() + decoded.String()
@@ -81,6 +85,27 @@ func newSource(seed maphash.Seed, label ambit.Label, from, tool string, event ui
 	}
 	slices.Sort(s.words)
 	return s
+}
+
+// measure makes the numbers ready to be compared with many values.
+func (s *source) measure() {
+	larger := func(a, b string) string {
+		if strings.HasPrefix(b, "-") || a != "" && !less(a, b) {
+			return a
+		}
+		return b
+	}
+	for key, list := range s.amounts {
+		slices.Sort(list)
+		s.amounts[key] = slices.Compact(list)
+		for _, n := range s.amounts[key] {
+			s.whole[n] = true
+			s.most[key] = larger(s.most[key], n)
+		}
+	}
+	for n := range s.numbers {
+		s.largest = larger(s.largest, n)
+	}
 }
 
 // query is a value that is searched for, in each of its forms.
@@ -156,15 +181,7 @@ func (s *source) find(q query) How {
 }
 
 func (s *source) hasNumber(n string) bool {
-	if s.numbers[n] {
-		return true
-	}
-	for _, list := range s.amounts {
-		if slices.Contains(list, n) {
-			return true
-		}
-	}
-	return false
+	return s.numbers[n] || s.whole[n]
 }
 
 // maxCompare bounds the bytes that are compared for one value in one source: a
