@@ -114,10 +114,10 @@ func TestM3CaseOfPath(t *testing.T) {
 // without the beginning of its name.
 func TestM3PartOfTarget(t *testing.T) {
 	task := New()
-	task.Person("Remove /srv/reports/2023/old.csv and /tmp/x/, and tell o'brien@shop.example, 'ann@shop.example' and Ann's team.", 0)
+	task.Person("Remove /srv/reports/2023/old.csv and /tmp/x/, and tell o'brien@shop.example, 'ann@shop.example', john.Smith@shop.example and Ann's team.", 0)
 	for value, want := range map[string]bool{
 		"/srv/reports/2023/old.csv": true, "/tmp/x": true, "/tmp/x/": true, "o'brien@shop.example": true, "ann@shop.example": true, "Ann": true,
-		"/srv/reports/2023": false, "/srv": false, "/srv/": false, "/tmp": false, "brien@shop.example": false,
+		"/srv/reports/2023": false, "/srv": false, "/srv/": false, "/tmp": false, "brien@shop.example": false, "Smith@shop.example": false, "john.smith@shop.example": true,
 	} {
 		if f := task.Check(call(pay(), map[string]any{"to": value})); (f.Ask == nil) != want {
 			t.Errorf("%q: trusted %v, want %v", value, f.Ask == nil, want)

@@ -304,7 +304,7 @@ func prose(r *rand.Rand, n int) string {
 
 // BenchmarkCheck traces 64 KiB of arguments against 4 MiB of what was seen.
 func BenchmarkCheck(b *testing.B) {
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same each time
+	r := rand.New(rand.NewPCG(1, 2)) // the same each time
 	task := New()
 	task.Person(prose(r, 4096), 0)
 	for range 64 {

@@ -31,11 +31,11 @@ const (
 	maxSteps = 200
 )
 
-// ErrLate: something untrusted has been read, so that the plan may not be the
-// person's any more.
+// ErrLate says that something untrusted has been read, so that the plan may not be
+// the person's any more.
 var ErrLate = errors.New("a plan can only be made before anything untrusted is read in a task")
 
-// ErrSealed: the task has a plan, and it cannot be changed.
+// ErrSealed says that the task has a plan, and it cannot be changed.
 var ErrSealed = errors.New("this task has a plan already, and it cannot be changed")
 
 // Seal fixes the plan of the task, as JSON in the form of [Plan].

@@ -363,7 +363,7 @@ func spaced(s string) string {
 	var before, last rune // last is the character before this one
 	for i, r := range s {
 		if last == '.' && unicode.IsUpper(r) && (unicode.IsLower(before) || unicode.IsDigit(before)) {
-			if next, _ := utf8.DecodeRuneInString(s[i+utf8.RuneLen(r):]); unicode.IsLower(next) {
+			if next, _ := utf8.DecodeRuneInString(s[i+utf8.RuneLen(r):]); unicode.IsLower(next) && !inMail(s[i:]) {
 				b.WriteByte(' ')
 			}
 		}
@@ -371,6 +371,14 @@ func spaced(s string) string {
 		before, last = last, r
 	}
 	return b.String()
+}
+
+// inMail reports whether the word at the beginning of s goes on to an @: before it is
+// the rest of a name ("john.Smith@").
+func inMail(s string) bool {
+	s = s[:min(len(s), 64)]
+	at := strings.IndexByte(s, '@')
+	return at > 0 && !strings.ContainsAny(s[:at], " \t\r\n")
 }
 
 // minDecoded is the shortest run of characters that is tried for an encoding.

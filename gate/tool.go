@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -220,11 +221,13 @@ const (
 	maxResource   = 4096 // bytes of its arguments
 )
 
+// brief is the arguments as an event has them. Of long ones it has the beginning, and
+// what says of any others whether it was those.
 func brief(args []byte) string {
 	if len(args) <= maxResource {
 		return string(args)
 	}
-	return string(args[:maxResource]) + "…"
+	return fmt.Sprintf("%s… (%d bytes, SHA-256 %x)", args[:maxResource], len(args), sha256.Sum256(args))
 }
 
 func unlogged(err error) error {

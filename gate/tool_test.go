@@ -217,3 +217,21 @@ func TestC3OtherQuestion(t *testing.T) {
 		}
 	}
 }
+
+// TestL3LongArguments: what stands behind much else in the arguments is in the log
+// too, by its digest.
+func TestL3LongArguments(t *testing.T) {
+	m := new(memory)
+	g := open(m, decider(allow))
+	g.SetTools(gate.Tools{Policy: toolDecider(allowTool)})
+	for _, to := range []string{"Ann", "Bob"} {
+		call := refund("Ann")
+		call.Args = []byte(`{"note":"` + strings.Repeat("x", 5000) + `","to":"` + to + `"}`)
+		if _, err := g.CheckTool(t.Context(), call, words("Ann or Bob")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a, b := m.events[0].Resource, m.events[1].Resource; a == b || len(a) > 4300 || !strings.Contains(a, " bytes, SHA-256 ") {
+		t.Errorf("the log has %q and %q", a[4090:], b[4090:])
+	}
+}
