@@ -69,6 +69,7 @@ const (
 
 	defaultWaiting   = 20
 	defaultPerMinute = 10
+	defaultNoes      = 5
 )
 
 // State is where a question is in its life.
@@ -157,6 +158,7 @@ type Question struct {
 	Provenance    []Origin        `json:"provenance,omitempty"` //
 	Asks          []ambit.Ask     `json:"asks"`                 // what wants it asked; at least one
 	Words         string          `json:"words"`                // the call in one line, written by the system
+	Intent        string          `json:"intent,omitempty"`     // as the agent stated it, inert; the call runs with it
 	Of            *uint64         `json:"of,omitempty"`         // the event in which the call was decided
 	Touched       []ambit.Subject `json:"-"`                    // whom it is about, for the log
 
@@ -275,6 +277,10 @@ type Config struct {
 	MaxWaiting int
 	// PerMinute is how many new ones may come in a minute; 10 if 0.
 	PerMinute int
+	// MaxNoes is how many times in a row, within Refrain, people may have said no
+	// to calls of one tool in one task before no other call of it is asked about;
+	// 5 if 0.
+	MaxNoes int
 	// Keep says how long a question is kept after it has ended; 0 is forever, and
 	// so is nil.
 	Keep func(context.Context) time.Duration
@@ -298,7 +304,8 @@ type Store struct {
 	last   int64
 	open   map[int64]*entry
 	recent []time.Time // when questions were made, within the last minute
-	noes   map[key]time.Time
+	noes   map[key]no
+	yeses  map[key]time.Time    // the last one, by task and tool
 	covers map[string][]Covered // by task
 }
 
@@ -314,6 +321,12 @@ type entry struct {
 // key is what makes two calls the same question.
 type key struct{ task, digest string }
 
+// no is a denial within Refrain.
+type no struct {
+	at   time.Time
+	tool string
+}
+
 // Open opens the questions in the agent's database. What ran when the last
 // process ended is lost from now on. The caller closes the store.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
@@ -328,6 +341,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	if cfg.PerMinute <= 0 {
 		cfg.PerMinute = defaultPerMinute
+	}
+	if cfg.MaxNoes <= 0 {
+		cfg.MaxNoes = defaultNoes
 	}
 	aead, err := seal(cfg.Key, cfg.Agent)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -98,15 +99,21 @@ func (s *Store) mayAsk(q *Question, now time.Time) error {
 		}
 	}
 	s.recent = slices.DeleteFunc(s.recent, func(t time.Time) bool { return now.Sub(t) >= time.Minute })
-	for k, t := range s.noes {
-		if now.Sub(t) >= Refrain {
-			delete(s.noes, k)
+	maps.DeleteFunc(s.yeses, func(_ key, t time.Time) bool { return now.Sub(t) >= Refrain })
+	maps.DeleteFunc(s.noes, func(_ key, n no) bool { return now.Sub(n.at) >= Refrain })
+	noes, yes := 0, s.yeses[key{q.Task, q.Tool}]
+	for k, n := range s.noes {
+		if k.task == q.Task && n.tool == q.Tool && n.at.After(yes) {
+			noes++
 		}
 	}
 	switch no, ok := s.noes[key{q.Task, q.Digest}]; {
 	case ok:
-		return deny("approval-denied", fmt.Sprintf("a person has said no to exactly this call, and is not asked again before %s", no.Add(Refrain).Format("15:04 MST")),
+		return deny("approval-denied", fmt.Sprintf("a person has said no to exactly this call, and is not asked again before %s", no.at.Add(Refrain).Format("15:04 MST")),
 			"do something else, or have a person do it")
+	case noes >= s.cfg.MaxNoes: // else a word that does not matter makes it another call
+		return deny("approval-denied", fmt.Sprintf("people have said no to the last %d calls of %s in this task, and are not asked about another one for now", noes, q.Tool),
+			"look at what the agent does; a new task (`ambit task`) begins anew")
 	case waiting >= s.cfg.MaxWaiting:
 		return deny("approvals-full", fmt.Sprintf("%d questions of this agent wait for a person already, and there may be no more", waiting),
 			"answer them: `ambit approvals --agent "+string(s.cfg.Agent)+"`")

@@ -241,6 +241,45 @@ func TestC4Flood(t *testing.T) {
 	w.ask(refund(300))
 }
 
+// TestC4OtherWords: asking for the same in other words until somebody is tired is no
+// way to a yes.
+func TestC4OtherWords(t *testing.T) {
+	w := newWorld(t, nil)
+	refused := func(i int) bool {
+		_, err := w.Ask(t.Context(), refund(i))
+		var denied *ambit.DenyError
+		return errors.As(err, &denied) && denied.Verdict.Reason.Code == "approval-denied"
+	}
+	no := func(i int) {
+		t.Helper()
+		if _, err := w.say(w.ask(refund(i)), "uid:1000", false); err != nil {
+			t.Fatal(err)
+		}
+		w.clock.add(time.Minute)
+	}
+	for i := range 4 {
+		no(i)
+	}
+	w.yes(w.ask(refund(4))) // who says yes reads them
+	w.clock.add(time.Minute)
+	for i := range 5 {
+		no(10 + i)
+	}
+	if !refused(20) {
+		t.Error("it is asked again in other words")
+	}
+	w.reopen()
+	if !refused(20) {
+		t.Error("a restart forgets it")
+	}
+	other, elsewhere := refund(20), refund(20)
+	other.Tool, elsewhere.Task = "shop.orders.cancel", "t2"
+	w.ask(other)
+	w.ask(elsewhere)
+	w.clock.add(approval.Refrain)
+	w.ask(refund(20))
+}
+
 // TestC4Collapse: what is approved and not used yet is not asked again, and the
 // same call in another task is another question.
 func TestC4Collapse(t *testing.T) {
@@ -259,7 +298,7 @@ func TestC4Collapse(t *testing.T) {
 
 // Everything at once.
 func TestConcurrency(t *testing.T) {
-	w := newWorld(t, func(c *approval.Config) { c.MaxWaiting, c.PerMinute = 1000, 1000 })
+	w := newWorld(t, func(c *approval.Config) { c.MaxWaiting, c.PerMinute, c.MaxNoes = 1000, 1000, 1000 })
 	var wg sync.WaitGroup
 	for i := range 30 {
 		wg.Go(func() {

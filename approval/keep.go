@@ -72,7 +72,7 @@ func (s *Store) Erase(ctx context.Context, about func(text string) bool) (int, e
 			q.State = Expired
 		}
 		// The digest goes too: it would confirm a guess.
-		q.Args, q.Words, q.Error, q.Digest, q.Provenance, q.Size, q.ErasedAt = "null", "(erased)", "", "", nil, 0, s.now()
+		q.Args, q.Words, q.Intent, q.Error, q.Digest, q.Provenance, q.Size, q.ErasedAt = "null", "(erased)", "", "", "", nil, 0, s.now()
 		for i := range q.Answers {
 			q.Answers[i].Note = ""
 		}
@@ -94,7 +94,7 @@ func (s *Store) isAbout(ctx context.Context, q *Question, about func(string) boo
 	if !q.ErasedAt.IsZero() {
 		return false, nil
 	}
-	texts := []string{q.Args, q.Words, q.Error}
+	texts := []string{q.Args, q.Words, q.Intent, q.Error}
 	for _, o := range q.Provenance {
 		texts = append(texts, o.Value, o.Text)
 	}

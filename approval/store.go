@@ -31,7 +31,8 @@ const columns = "SELECT n, state, sealed FROM approval "
 func (s *Store) load(ctx context.Context) error {
 	now := s.now()
 	before, recent := s.open, []time.Time{}
-	open, noes, covers := map[int64]*entry{}, map[key]time.Time{}, map[string][]Covered{}
+	open, covers := map[int64]*entry{}, map[string][]Covered{}
+	s.noes, s.yeses = map[key]no{}, map[key]time.Time{}
 	if err := s.lastNumber(ctx); err != nil {
 		return err
 	}
@@ -49,9 +50,7 @@ func (s *Store) load(ctx context.Context) error {
 		if now.Sub(q.Asked) < time.Minute {
 			recent = append(recent, q.Asked)
 		}
-		if q.State == Denied {
-			noes[key{q.Task, q.Digest}] = q.Decided
-		}
+		s.decided(q)
 		if c, ok := q.covered(); ok {
 			covers[q.Task] = append(covers[q.Task], c)
 		}
@@ -62,7 +61,7 @@ func (s *Store) load(ctx context.Context) error {
 	for _, e := range before {
 		e.tell()
 	}
-	s.open, s.recent, s.noes, s.covers, s.stale = open, recent, noes, covers, false
+	s.open, s.recent, s.covers, s.stale = open, recent, covers, false
 	return nil
 }
 
@@ -214,12 +213,21 @@ func (s *Store) follow(q *Question) {
 	} else {
 		delete(s.open, n)
 	}
-	if q.State == Denied {
-		s.noes[key{q.Task, q.Digest}] = q.Decided
-	}
+	s.decided(q)
 	s.forget(q)
 	if c, ok := q.covered(); ok {
 		s.covers[q.Task] = append(s.covers[q.Task], c)
+	}
+}
+
+// decided notes what people said to a question, for those that come.
+func (s *Store) decided(q *Question) {
+	of := key{q.Task, q.Tool}
+	switch {
+	case q.State == Denied:
+		s.noes[key{q.Task, q.Digest}] = no{q.Decided, q.Tool}
+	case q.State != Waiting && q.State != Expired && q.Decided.After(s.yeses[of]):
+		s.yeses[of] = q.Decided
 	}
 }
 

@@ -29,7 +29,11 @@ func Words(call *ambit.ToolCall) string {
 		return parts[0]
 	}
 	if tool.Amount != "" {
-		amount := quoted(first(find(doc, tool.Amount)))
+		amounts := find(doc, tool.Amount)
+		amount := quoted(first(amounts))
+		if len(amounts) > 1 { // the first alone would say too little
+			amount = quotedAll(amounts)
+		}
 		currency := tool.Currency
 		if strings.HasPrefix(currency, "/") {
 			if currency = text(first(find(doc, currency))); !isCurrency(currency) {

@@ -33,6 +33,10 @@ func TestWords(t *testing.T) {
 	if got := approval.Words(&ambit.ToolCall{Tool: undeclared, Args: []byte("{}")}); got != "x.y (effects not declared)" {
 		t.Error(got)
 	}
+	payroll := &ambit.Tool{Name: "bank.payroll", Effects: []ambit.Effect{ambit.EffectSpend}, Amount: "/pay/*/amount", Currency: "EUR"}
+	if got := approval.Words(&ambit.ToolCall{Tool: payroll, Args: []byte(`{"pay":[{"amount":1},{"amount":90000}]}`)}); !strings.Contains(got, "amount 1, 90000 EUR") {
+		t.Error(got)
+	}
 	per := refundTool()
 	per.Currency = "/currency"
 	for args, want := range map[string]string{

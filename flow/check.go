@@ -82,7 +82,22 @@ func (t *Task) Check(call *ambit.ToolCall) Finding {
 	f := Finding{Spread: t.tainted}
 	tool := call.Tool
 	acts := tool.Changes() || tool.Leaves
+	if acts && len(values) > maxTraced {
+		return deny(Doubt{Code: "target", Text: fmt.Sprintf("it has %d values, of which no more than %d are traced", len(values), maxTraced)}, t.tainted)
+	}
+	doubt := func(d Doubt) bool {
+		if len(f.Doubts) < maxDoubts && !t.covered(call, d) {
+			f.Doubts = append(f.Doubts, d)
+		}
+		return len(f.Doubts) < maxDoubts
+	}
+	if acts && t.tainted && t.plan != nil && !t.plan.has(tool.Name) {
+		doubt(Doubt{Code: "not-planned", Text: tool.Name + " is not in the plan that was made for this task before it read anything from outside"})
+	}
 	for _, v := range values {
+		if !acts && len(f.Origins) == maxShown {
+			break
+		}
 		v.folded = fold(v.text)
 		o := t.traceFolded(v.pointer, v.text, v.folded)
 		f.Origins = append(f.Origins, o)
@@ -92,34 +107,45 @@ func (t *Task) Check(call *ambit.ToolCall) Finding {
 		switch {
 		case matchesAny(tool.Targets, v.pointer):
 			if d, ok := t.target(call, values, v, o); !ok {
-				f.Doubts = append(f.Doubts, d)
+				doubt(d)
 			}
 		case matchesAny(quantities(tool), v.pointer):
 			if d, ok := t.quantity(v, o); !ok {
-				f.Doubts = append(f.Doubts, d)
+				doubt(d)
 			}
-		case !v.number:
-			f.Doubts = append(f.Doubts, t.links(v)...)
+		case !v.number && len(f.Doubts) < maxDoubts:
+			t.links(v, doubt)
 		}
 	}
-	if acts && t.tainted && t.plan != nil && !t.plan.has(tool.Name) {
-		f.Doubts = slices.Insert(f.Doubts, 0, Doubt{Code: "not-planned", Text: tool.Name + " is not in the plan that was made for this task before it read anything from outside"})
-	}
-	f.Doubts = slices.DeleteFunc(f.Doubts, func(d Doubt) bool { return t.covered(call, d) })
 	if len(f.Doubts) > 0 {
 		f.Ask = ask(f.Doubts)
 	}
 	return f
 }
 
+// What one call may cost, and what a person can read.
+const (
+	maxTraced = 5000 // values of a call that does more than read
+	maxBeside = 32   // values of one with a target that is picked
+	maxShown  = 256  // values of a call that only reads of which the origin is told
+	maxDoubts = 64   // that are kept of one call; there may be more
+	maxAsked  = 16   // that a question spells out
+)
+
 func deny(d Doubt, spread bool) Finding {
 	return Finding{Ask: ask([]Doubt{d}), Doubts: []Doubt{d}, Spread: spread}
 }
 
 func ask(doubts []Doubt) *ambit.Ask {
-	texts := make([]string, len(doubts))
-	for i, d := range doubts {
-		texts[i] = d.Text
+	var texts []string
+	for _, d := range doubts[:min(len(doubts), maxAsked)] {
+		texts = append(texts, d.Text)
+	}
+	switch more := len(doubts) - maxAsked; {
+	case len(doubts) == maxDoubts:
+		texts = append(texts, fmt.Sprintf("and %d or more like it", more))
+	case more > 0:
+		texts = append(texts, fmt.Sprintf("and %d more", more))
 	}
 	return &ambit.Ask{Rule: "provenance", Reason: ambit.Reason{
 		Code: "provenance-" + doubts[0].Code, Text: strings.Join(texts, "; "),
@@ -199,7 +225,7 @@ func (t *Task) carriesNothing(call *ambit.ToolCall, all []value, picked value) b
 			return false
 		}
 	}
-	if len(call.Tool.Effects) == 0 {
+	if len(call.Tool.Effects) == 0 || len(all) > maxBeside {
 		return false
 	}
 	trusted, texts := 0, 0
@@ -237,21 +263,14 @@ func (t *Task) quantity(v value, o Origin) (Doubt, bool) {
 	key, most := lastOf(v.pointer), "0"
 	var prose *source
 	for _, s := range t.sources {
-		fields := s.amounts[key]
-		if s.label.Trusted() && s.hasNumber(n) || slices.Contains(fields, n) {
+		if _, there := slices.BinarySearch(s.amounts[key], n); there || s.label.Trusted() && s.hasNumber(n) {
 			return Doubt{}, true
 		}
-		for _, f := range fields {
-			if less(most, f) && !strings.HasPrefix(f, "-") {
-				most = f
-			}
+		if f := s.most[key]; f != "" && less(most, f) {
+			most = f
 		}
-		if s.label == ambit.Person || s.label == ambit.Operator {
-			for f := range s.numbers {
-				if less(most, f) {
-					most = f
-				}
-			}
+		if f := s.largest; f != "" && (s.label == ambit.Person || s.label == ambit.Operator) && less(most, f) {
+			most = f
 		}
 		if !s.label.Trusted() && prose == nil && s.numbers[n] {
 			prose = s
@@ -266,10 +285,21 @@ func (t *Task) quantity(v value, o Origin) (Doubt, bool) {
 	return Doubt{}, true
 }
 
-// links judges the links and account numbers in a text that is sent.
-func (t *Task) links(v value) (doubts []Doubt) {
+// links judges the links and account numbers in a text that is sent, and gives
+// those in doubt to doubt until that wants no more.
+func (t *Task) links(v value, doubt func(Doubt) bool) {
+	seen := map[string]bool{}
 	for _, link := range linksIn(v.folded) {
-		o := t.trace(v.pointer, link)
+		if seen[link] {
+			continue
+		}
+		seen[link] = true
+		o := t.lookup(v.pointer, link, link, false) // in lower case already
+		if account := compact(link); (o.How == Nowhere || !o.Label.Trusted()) && account != link && isIBAN(account) {
+			if other := t.lookup(v.pointer, account, account, false); other.How != Nowhere && (o.How == Nowhere || other.Label.Trusted()) {
+				o = other
+			}
+		}
 		if o.How != Nowhere && o.Label.Trusted() {
 			continue
 		}
@@ -277,9 +307,10 @@ func (t *Task) links(v value) (doubts []Doubt) {
 		if o.How != Nowhere {
 			from = "comes from " + o.From + ", which others can write"
 		}
-		doubts = append(doubts, Doubt{Code: "link", Origin: o, Text: fmt.Sprintf("%s has %q, which %s", name(v.pointer), brief(link), from)})
+		if !doubt(Doubt{Code: "link", Origin: o, Text: fmt.Sprintf("%s has %q, which %s", name(v.pointer), brief(link), from)}) {
+			return
+		}
 	}
-	return doubts
 }
 
 // covered reports whether a person has said yes to this before.
@@ -293,7 +324,8 @@ func (t *Task) covered(call *ambit.ToolCall, d Doubt) bool {
 		if d.Origin.How == Nowhere && d.Origin.Value == "" || !subset(call.Tool.Effects, c.Effects) {
 			continue
 		}
-		if slices.Contains(c.Values, d.Origin.Value) || d.Origin.Tool != "" && slices.Contains(c.Sources, d.Origin.Tool) {
+		// What was found only by decoding a part of it is not itself what stands there.
+		if slices.Contains(c.Values, d.Origin.Value) || d.Origin.Tool != "" && d.Origin.How != Decoded && slices.Contains(c.Sources, d.Origin.Tool) {
 			return true
 		}
 	}
@@ -303,7 +335,7 @@ func (t *Task) covered(call *ambit.ToolCall, d Doubt) bool {
 // planned reports whether a value stands in a result that the plan says it comes
 // from.
 func (t *Task) planned(call *ambit.ToolCall, o Origin) bool {
-	q := newQuery(t.seed, o.Value, fold(o.Value))
+	q := newQuery(t.seed, o.Value, fold(o.Value)).itself()
 	return slices.ContainsFunc(t.sources, func(s *source) bool {
 		return s.tool != "" && t.plan.takes(call.Tool.Name, o.Argument, s.tool) && s.find(q) != Nowhere
 	})

@@ -47,6 +47,9 @@ import (
 // trusted.
 const maxSeen = 8 << 20
 
+// sourceCost is what a source counts for beside its text.
+const sourceCost = 1 << 10
+
 // Task is one piece of work of an agent: what was seen in it, and what it is
 // allowed. It is safe for concurrent use.
 type Task struct {
@@ -179,11 +182,11 @@ func (t *Task) add(s *source) {
 	}
 	t.sources = append(t.sources, s)
 	t.shelve(s)
-	t.size += len(s.text)
+	t.size += len(s.text) + sourceCost
 	t.tainted = t.tainted || s.label == ambit.Untrusted
 	for t.size > maxSeen {
 		i := t.oldest()
-		t.size -= len(t.sources[i].text)
+		t.size -= len(t.sources[i].text) + sourceCost
 		old := t.sources[i]
 		if t.byID[old.id] == old {
 			delete(t.byID, old.id)
@@ -270,15 +273,26 @@ func (t *Task) trace(argument, value string) Origin {
 
 // traceFolded is trace for those who have folded the value.
 func (t *Task) traceFolded(argument, value, folded string) Origin {
+	return t.lookup(argument, value, folded, true)
+}
+
+// lookup is trace; the case of a path matters if exact. A trusted source must have
+// the value itself: what a part of it decodes to is not what is sent.
+func (t *Task) lookup(argument, value, folded string, exact bool) Origin {
 	o := Origin{Argument: argument, Value: value}
 	q := newQuery(t.seed, value, folded)
+	itself, path := q.itself(), pathOf(value)
 	for _, on := range t.shelves {
 		if !on.filter.mayHaveAny(&q) {
 			continue
 		}
 		for _, s := range on.sources {
-			how := s.find(q)
-			if how == Nowhere {
+			in := &q
+			if s.label.Trusted() {
+				in = &itself
+			}
+			how := s.find(*in)
+			if how == Nowhere || exact && how == Normalised && s.label.Trusted() && !strings.Contains(s.raw, path) {
 				continue
 			}
 			if o.How == Nowhere || rank(s.label) < rank(o.Label) {
@@ -290,6 +304,30 @@ func (t *Task) traceFolded(argument, value, folded string) Origin {
 		}
 	}
 	return o
+}
+
+// itself is the query for the value alone, and not for what it decodes to. A
+// number that is written in another way ("007") is another name.
+func (q query) itself() query {
+	q.forms = q.forms[:1]
+	if q.numeric != q.forms[0].text {
+		q.numeric, q.number = "", 0
+	}
+	return q
+}
+
+// pathOf is what stands in an address behind its host, or all of a path: in it
+// another case is another thing.
+func pathOf(value string) string {
+	value = strings.TrimSpace(value)
+	if _, rest, ok := strings.Cut(value, "://"); ok {
+		value = rest
+	}
+	i := strings.IndexByte(value, '/')
+	if i < 0 {
+		return ""
+	}
+	return strings.TrimSuffix(value[i:], "/")
 }
 
 // brief is a value that is shown.

@@ -31,8 +31,8 @@ const (
 	maxSteps = 200
 )
 
-// ErrLate says that something untrusted has been read, so that the plan may not be the
-// person's any more.
+// ErrLate says that something untrusted has been read, so that the plan may not be
+// the person's any more.
 var ErrLate = errors.New("a plan can only be made before anything untrusted is read in a task")
 
 // ErrSealed says that the task has a plan, and it cannot be changed.

@@ -40,12 +40,15 @@ type source struct {
 	plain   int      // what is behind this is decoded
 	raw     string   // not folded, to tell exact from normalised
 	fields  map[string]bool
-	amounts map[string][]string // numbers that are whole fields, by the field's name
+	amounts map[string][]string // numbers that are whole fields, by the field's name; sorted
+	whole   map[string]bool     // the same, of all fields
+	most    map[string]string   // the largest of each field that is not negative
 	numbers map[string]bool     // all others
+	largest string              // of these; "" if there is none
 }
 
 func newSource(seed maphash.Seed, label ambit.Label, from, tool string, event uint64, leaves []leaf) *source {
-	s := &source{label: label, from: from, tool: tool, event: event, fields: map[string]bool{}, amounts: map[string][]string{}, numbers: map[string]bool{}}
+	s := &source{label: label, from: from, tool: tool, event: event, fields: map[string]bool{}, amounts: map[string][]string{}, whole: map[string]bool{}, most: map[string]string{}, numbers: map[string]bool{}}
 	var folded, raw, decoded strings.Builder
 	for _, l := range leaves {
 		text := l.text
@@ -71,6 +74,7 @@ func newSource(seed maphash.Seed, label ambit.Label, from, tool string, event ui
 			eachNumber(d, func(n string) { s.numbers[n] = true })
 		})
 	}
+	s.measure()
 	s.plain = folded.Len()
 	s.raw = raw.String()
 	s.text = folded.String() + decoded.String()
@@ -84,6 +88,27 @@ func newSource(seed maphash.Seed, label ambit.Label, from, tool string, event ui
 	}
 	slices.Sort(s.words)
 	return s
+}
+
+// measure makes the numbers ready to be compared with many values.
+func (s *source) measure() {
+	larger := func(a, b string) string {
+		if strings.HasPrefix(b, "-") || a != "" && !less(a, b) {
+			return a
+		}
+		return b
+	}
+	for key, list := range s.amounts {
+		slices.Sort(list)
+		s.amounts[key] = slices.Compact(list)
+		for _, n := range s.amounts[key] {
+			s.whole[n] = true
+			s.most[key] = larger(s.most[key], n)
+		}
+	}
+	for n := range s.numbers {
+		s.largest = larger(s.largest, n)
+	}
 }
 
 // query is a value that is searched for, in each of its forms.
@@ -162,15 +187,7 @@ func (s *source) find(q query) How {
 }
 
 func (s *source) hasNumber(n string) bool {
-	if s.numbers[n] {
-		return true
-	}
-	for _, list := range s.amounts {
-		if slices.Contains(list, n) {
-			return true
-		}
-	}
-	return false
+	return s.numbers[n] || s.whole[n]
 }
 
 // maxCompare bounds the bytes that are compared for one value in one source: a
@@ -191,7 +208,7 @@ func (s *source) index(f form) int {
 		if start < 0 || !strings.HasPrefix(s.text[start:], f.text) {
 			continue
 		}
-		if beginsAt(s.text, start) && endsAt(s.text, start+len(f.text)) {
+		if end := start + len(f.text); beginsAt(s.text, start) && endsAt(s.text, end) && !partOf(s.text, start, end) {
 			return start
 		}
 	}
@@ -250,6 +267,23 @@ func endsAt(s string, i int) bool {
 		return n == 0 || !isWord(r)
 	}
 	return true
+}
+
+// inAddress are characters that the name in a mail address may have.
+const inAddress = "!#$'*?^`{|}"
+
+// partOf reports whether what stands from start to end is a mail address that
+// lacks a part of its name, or a path that goes on: the folder is not the file.
+func partOf(s string, start, end int) bool {
+	switch {
+	case s[start] == '/' && end < len(s) && s[end] == '/':
+		r, _ := utf8.DecodeRuneInString(s[end+1:])
+		return isWord(r)
+	case start > 0 && strings.IndexByte(inAddress, s[start-1]) >= 0 && strings.IndexByte(s[start:end], '@') > 0:
+		r, n := utf8.DecodeLastRuneInString(s[:start-1])
+		return n > 0 && isWord(r)
+	}
+	return false
 }
 
 func isWord(r rune) bool {
@@ -347,7 +381,7 @@ func spaced(s string) string {
 	var before, last rune // last is the character before this one
 	for i, r := range s {
 		if last == '.' && unicode.IsUpper(r) && (unicode.IsLower(before) || unicode.IsDigit(before)) {
-			if next, _ := utf8.DecodeRuneInString(s[i+utf8.RuneLen(r):]); unicode.IsLower(next) {
+			if next, _ := utf8.DecodeRuneInString(s[i+utf8.RuneLen(r):]); unicode.IsLower(next) && !inMail(s[i:]) {
 				b.WriteByte(' ')
 			}
 		}
@@ -355,6 +389,14 @@ func spaced(s string) string {
 		before, last = last, r
 	}
 	return b.String()
+}
+
+// inMail reports whether the word at the beginning of s goes on to an @: before it is
+// the rest of a name ("john.Smith@").
+func inMail(s string) bool {
+	s = s[:min(len(s), 64)]
+	at := strings.IndexByte(s, '@')
+	return at > 0 && !strings.ContainsAny(s[:at], " \t\r\n")
 }
 
 // minDecoded is the shortest run of characters that is tried for an encoding.

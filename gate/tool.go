@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -99,16 +100,20 @@ func (g *Gate) CheckTool(ctx context.Context, call *ambit.ToolCall, task *flow.T
 
 // GrantHeld makes the grant for a call that people have agreed to, which the
 // caller has taken for the only time. The policy is asked again, as it is now:
-// what it denies is denied, whoever agreed; what it would ask about is what they
-// agreed to. answer is the event of their answer.
-func (g *Gate) GrantHeld(ctx context.Context, call *ambit.ToolCall, answer uint64) (*Grant, error) {
+// what it denies is denied, whoever agreed, and so is what it asks now and did not
+// ask when people were shown the call. asked is what did; answer is the event of
+// their answer.
+func (g *Gate) GrantHeld(ctx context.Context, call *ambit.ToolCall, asked []ambit.Ask, answer uint64) (*Grant, error) {
 	call.Agent = g.agent
 	if call.Principal == "" {
 		call.Principal = ambit.PrincipalAgent
 	}
-	v, taken := g.policyOf(ctx, g.tools.Load(), call, func(ambit.ToolVerdict) bool { return true })
-	if v.Decision == ambit.Allow {
+	v, taken := g.policyOf(ctx, g.tools.Load(), call, func(v ambit.ToolVerdict) bool { return agreedTo(v.Asks, asked) })
+	switch {
+	case v.Decision == ambit.Allow:
 		v.Rule = "approval"
+	case len(v.Asks) > 0:
+		v.Reason = ambit.Reason{Code: "approval-other", Text: "people agreed, but not to what " + v.Asks[0].Rule + " asks now", Remedy: "make the call again, so that they are asked"}
 	}
 	e := toolEvent(call, v, flow.Finding{})
 	e.Links = []ambit.Link{{Rel: "approval", Seq: answer}}
@@ -123,6 +128,20 @@ func (g *Gate) GrantHeld(ctx context.Context, call *ambit.ToolCall, answer uint6
 		return nil, &ambit.DenyError{Verdict: v.Verdict, Event: &seq}
 	}
 	return &Grant{gate: g, call: call, taken: taken, verdict: v.Verdict, seq: seq, start: time.Now()}, nil
+}
+
+// agreedTo reports whether each of asks is one of asked: the same rule, for the same
+// people.
+func agreedTo(asks, asked []ambit.Ask) bool {
+	for i := range asks {
+		a := &asks[i]
+		if !slices.ContainsFunc(asked, func(b ambit.Ask) bool {
+			return a.Rule == b.Rule && a.People <= max(b.People, 1) && slices.Equal(a.From, b.From)
+		}) {
+			return false
+		}
+	}
+	return true
 }
 
 // release gives back what a call took that did not run.
@@ -202,11 +221,13 @@ const (
 	maxResource   = 4096 // bytes of its arguments
 )
 
+// brief is the arguments as an event has them. Of long ones it has the beginning, and
+// what says of any others whether it was those.
 func brief(args []byte) string {
 	if len(args) <= maxResource {
 		return string(args)
 	}
-	return string(args[:maxResource]) + "…"
+	return fmt.Sprintf("%s… (%d bytes, SHA-256 %x)", args[:maxResource], len(args), sha256.Sum256(args))
 }
 
 func unlogged(err error) error {

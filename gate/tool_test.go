@@ -139,7 +139,7 @@ func TestHeldCall(t *testing.T) {
 	m := new(memory)
 	g := open(m, decider(allow))
 	g.SetTools(gate.Tools{Policy: toolDecider(askTool), Asker: new(people)})
-	grant, err := g.GrantHeld(t.Context(), refund("Eve"), 7)
+	grant, err := g.GrantHeld(t.Context(), refund("Eve"), askTool(nil).Asks, 7)
 	if err != nil || grant == nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func TestHeldCall(t *testing.T) {
 	}
 	g.SetTools(gate.Tools{Policy: toolDecider(denyTool), Asker: new(people)})
 	var deny *ambit.DenyError
-	if _, err := g.GrantHeld(t.Context(), refund("Eve"), 7); !errors.As(err, &deny) || deny.Verdict.Reason.Code != "tool-denied" {
+	if _, err := g.GrantHeld(t.Context(), refund("Eve"), askTool(nil).Asks, 7); !errors.As(err, &deny) || deny.Verdict.Reason.Code != "tool-denied" {
 		t.Errorf("what is denied meanwhile gives %v", err)
 	}
 }
@@ -195,5 +195,43 @@ func TestLimitsAreGivenBack(t *testing.T) {
 				t.Errorf("%+v, want %+v", *l, c.want)
 			}
 		})
+	}
+}
+
+// TestC3OtherQuestion: a yes is for what was asked. A rule that asks only now, or
+// asks more people, or others, has no answer.
+func TestC3OtherQuestion(t *testing.T) {
+	for name, asked := range map[string][]ambit.Ask{
+		"provenance only": {{Rule: "provenance"}},
+		"other people":    {{Rule: "approvals[0] (line 3)", From: []string{"support"}, People: 2}},
+		"fewer people":    {{Rule: "approvals[0] (line 3)", From: []string{"owner"}}},
+		"nothing":         nil,
+	} {
+		m := new(memory)
+		g := open(m, decider(allow))
+		g.SetTools(gate.Tools{Policy: toolDecider(func(*ambit.ToolCall) ambit.ToolVerdict {
+			return ambit.ToolVerdict{Asks: []ambit.Ask{{Rule: "approvals[0] (line 3)", From: []string{"owner"}, People: 2}}}
+		}), Asker: new(people)})
+		if grant, err := g.GrantHeld(t.Context(), refund("Eve"), asked, 7); err == nil || grant != nil {
+			t.Errorf("%s: it is granted", name)
+		}
+	}
+}
+
+// TestL3LongArguments: what stands behind much else in the arguments is in the log
+// too, by its digest.
+func TestL3LongArguments(t *testing.T) {
+	m := new(memory)
+	g := open(m, decider(allow))
+	g.SetTools(gate.Tools{Policy: toolDecider(allowTool)})
+	for _, to := range []string{"Ann", "Bob"} {
+		call := refund("Ann")
+		call.Args = []byte(`{"note":"` + strings.Repeat("x", 5000) + `","to":"` + to + `"}`)
+		if _, err := g.CheckTool(t.Context(), call, words("Ann or Bob")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a, b := m.events[0].Resource, m.events[1].Resource; a == b || len(a) > 4300 || !strings.Contains(a, " bytes, SHA-256 ") {
+		t.Errorf("the log has %q and %q", a[4090:], b[4090:])
 	}
 }

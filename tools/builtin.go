@@ -69,6 +69,14 @@ func (g *Gateway) plan(ctx context.Context, c *caller, _ map[string]any, canonic
 // result answers ambit.result: what a call came to that waited for a person.
 func (g *Gateway) result(ctx context.Context, _ *caller, args map[string]any, _ []byte) answer {
 	question, _ := args["question"].(string)
+	a := g.fetch(ctx, question, args)
+	if f := g.cfg.Fetched; f != nil {
+		f(ctx, question)
+	}
+	return a
+}
+
+func (g *Gateway) fetch(ctx context.Context, question string, args map[string]any) answer {
 	seconds, _ := args["wait"].(float64)
 	end := time.Now().Add(time.Duration(seconds) * time.Second)
 	select {

@@ -197,15 +197,25 @@ func (g *Gateway) run(ctx context.Context, t *tool, grant Grant, call *ambit.Too
 		outcome.Duration = time.Since(start)
 		grant.Finish(outcome)
 	}()
+	fail := func(code, what string, err error) answer {
+		if outcome.Error = shorten(inert.Text(err.Error()), maxFailure); outcome.Error == gate.NotRun {
+			outcome.Error = "it failed: " + outcome.Error // whoever answers must not give back what it took of limits
+		}
+		// An error may have words of whoever was asked, if anybody was.
+		if l := g.cfg.Labeller; l != nil && grant.Use() != nil {
+			if err := l.Result(ctx, grant.Event(), call, Result{Text: outcome.Error, IsError: true}); err != nil {
+				return failed("not-labelled", what+", and why is not passed on: "+shorten(inert.Text(err.Error()), maxFailure))
+			}
+		}
+		return failed(code, what+": "+outcome.Error)
+	}
 	result, err := runSafely(ctx, t.Runner, grant, call)
 	if err != nil {
-		outcome.Error = shorten(inert.Text(err.Error()), maxFailure)
-		return failed("tool-failed", "the call failed: "+outcome.Error)
+		return fail("tool-failed", "the call failed", err)
 	}
 	outcome.Error, outcome.BytesIn = "", int64(len(result.JSON)+len(result.Text))
 	if result, err = g.checked(t, result); err != nil {
-		outcome.Error = shorten(inert.Text(err.Error()), maxFailure)
-		return failed("bad-result", "the call was made, but its result is not passed on: "+outcome.Error)
+		return fail("bad-result", "the call was made, but its result is not passed on", err)
 	}
 	if g.cfg.Labeller != nil {
 		if err := g.cfg.Labeller.Result(ctx, grant.Event(), call, result); err != nil {

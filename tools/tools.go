@@ -138,6 +138,9 @@ type Config struct {
 	// Refused is told of calls that no Checker saw: unknown tools, arguments that
 	// do not fit. It must not block. May be nil.
 	Refused func(Refusal)
+	// Fetched is told of each question that ambit.result was asked about, before
+	// the agent has the answer. May be nil.
+	Fetched func(ctx context.Context, question string)
 	// IntentRequired refuses calls that do not state their intent.
 	IntentRequired bool
 

@@ -27,7 +27,7 @@ func (a asker) Ask(ctx context.Context, h gate.Held) (string, error) {
 	of := h.Event
 	q, err := a.w.approvals.Ask(ctx, approval.Question{
 		Task: h.Call.Task, Tool: h.Call.Tool.Name, Args: string(h.Call.Args), ToolHash: hash, PolicyVersion: a.w.policyVersion(),
-		Effects: h.Call.Tool.Effects, Provenance: origins(h.Finding), Asks: h.Asks, Words: approval.Words(h.Call), Of: &of,
+		Effects: h.Call.Tool.Effects, Provenance: origins(h.Finding), Asks: h.Asks, Words: approval.Words(h.Call), Intent: h.Call.Intent, Of: &of,
 		Touched: a.w.touched(&ambit.Event{Detail: string(h.Call.Args)}),
 	})
 	return q.ID, err
@@ -44,7 +44,8 @@ func (w *Worker) grantApproved(ctx context.Context, id string, call *ambit.ToolC
 	if err != nil {
 		return nil, err
 	}
-	g, err := w.gate.GrantHeld(ctx, call, q.Answers[len(q.Answers)-1].Event)
+	call.Intent = q.Intent // the one that people saw
+	g, err := w.gate.GrantHeld(ctx, call, q.Asks, q.Answers[len(q.Answers)-1].Event)
 	if err != nil { // it does not run
 		if ferr := w.approvals.Finish(ctx, id, nil, err.Error()); ferr != nil {
 			return nil, fmt.Errorf("%w; and %w", err, ferr)

@@ -5,12 +5,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,7 +61,7 @@ func (w *Worker) openTools(ctx context.Context, c *compiled) (err error) {
 	door := toolDoor{w}
 	w.tools.gateway, err = tools.New(tools.Config{
 		Agent: w.config.Agent, Tools: &w.tools.registry, Checker: door, Questions: door, Planner: door, PlanSchema: flow.PlanSchema(),
-		Labeller: door, Refused: door.refused, Version: w.config.Version,
+		Labeller: door, Refused: door.refused, Fetched: door.fetched, Version: w.config.Version,
 	})
 	if err != nil {
 		return err
@@ -192,7 +192,10 @@ func (w *Worker) heldCall(ctx context.Context, q *approval.Question) (tools.Gran
 	default:
 		return nil, nil, tools.ErrTaken
 	}
-	t := (*w.tools.given.Load())[q.Tool]
+	var t *ambit.Tool
+	if given := w.tools.given.Load(); given != nil {
+		t = (*given)[q.Tool]
+	}
 	if t == nil {
 		return nil, nil, refuse("tool-changed", "the tool was taken away since a person was asked")
 	}
@@ -291,7 +294,10 @@ func (d toolDoor) Plan(ctx context.Context, _ string, plan []byte) error {
 func (d toolDoor) Result(_ context.Context, event uint64, call *ambit.ToolCall, r tools.Result) error {
 	data := r.JSON
 	if data == nil {
-		data = []byte(strconv.Quote(r.Text))
+		var err error
+		if data, err = json.Marshal(r.Text); err != nil {
+			return err
+		}
 	}
 	if h, ok := d.w.tools.held.Load(event); ok {
 		h.(*heldGrant).result = data
@@ -306,6 +312,17 @@ func (d toolDoor) Result(_ context.Context, event uint64, call *ambit.ToolCall, 
 		task.flow.Tainted()
 	}
 	return nil
+}
+
+// fetched notes that the agent has been told of a question. What an earlier task's
+// says, the one that works now has not seen.
+func (d toolDoor) fetched(ctx context.Context, question string) {
+	task := d.w.tools.work.Load()
+	q, err := d.w.approvals.Get(context.WithoutCancel(ctx), question)
+	if err == nil && q.Task == task.id || errors.Is(err, approval.ErrNotFound) || errors.Is(err, approval.ErrAgent) {
+		return
+	}
+	task.flow.Tainted()
 }
 
 // refused logs a call that was refused before the gate saw it: there is no such

@@ -187,6 +187,9 @@ func writeQuestion(w io.Writer, q *approval.Question, color bool) error {
 	line("Task", q.Task)
 	line("Tool", q.Tool)
 	line("Effects", effectList(q.Effects))
+	if q.Intent != "" {
+		line("Intent", "(as the agent states it) "+q.Intent)
+	}
 	asked := fmt.Sprintf("%s, event %d of its log", clock(q.Asked), q.Event)
 	if q.Count > 1 {
 		asked += fmt.Sprintf(", %d times", q.Count)
