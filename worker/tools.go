@@ -244,7 +244,7 @@ func (h *heldGrant) Finish(o ambit.Outcome) {
 // runAgreed runs the call of a question that people have agreed to, also if the
 // agent does not ask for it.
 func (w *Worker) runAgreed(ctx context.Context, q approval.Question) {
-	if q.State != approval.Approved {
+	if q.State != approval.Approved || w.tools.given.Load() == nil { // not open yet: see runAllAgreed
 		return
 	}
 	w.tools.running.Go(func() {
