@@ -100,7 +100,7 @@ type toolDoor struct{ w *Worker }
 // DecideTool implements gate.ToolDecider.
 func (d toolDoor) DecideTool(ctx context.Context, call *ambit.ToolCall, agreed func(ambit.ToolVerdict) bool) (ambit.ToolVerdict, gate.Reservation) {
 	t := &d.w.tools
-	if t.intent.Load() && call.Intent == "" {
+	if t.intent.Load() && call.Intent == "" && agreed == nil { // what people agreed to stated it when it was asked about
 		return ambit.ToolVerdict{Verdict: ambit.Verdict{Rule: "egress.intent", Reason: ambit.Reason{
 			Code: "intent-required", Text: "the call does not state its intent, which the manifest requires", Remedy: "state the intent in the argument intent",
 		}}}, nil
@@ -196,7 +196,7 @@ func (w *Worker) heldCall(ctx context.Context, q *approval.Question) (tools.Gran
 	if t == nil {
 		return nil, nil, refuse("tool-changed", "the tool was taken away since a person was asked")
 	}
-	call := &ambit.ToolCall{Agent: w.config.Agent, Tool: t, Args: []byte(q.Args), Task: q.Task, Touched: w.touched(&ambit.Event{Detail: q.Args})}
+	call := &ambit.ToolCall{Agent: w.config.Agent, Tool: t, Args: []byte(q.Args), Task: q.Task, Intent: w.statedFor(ctx, q), Touched: w.touched(&ambit.Event{Detail: q.Args})}
 	g, err := w.grantHeld(ctx, q.ID, call)
 	switch {
 	case errors.Is(err, approval.ErrTaken):
@@ -207,6 +207,19 @@ func (w *Worker) heldCall(ctx context.Context, q *approval.Question) (tools.Gran
 		return nil, nil, err
 	}
 	return g, call, nil
+}
+
+// statedFor is the intent that the call of a question stated, as the log has it; ""
+// if that was erased.
+func (w *Worker) statedFor(ctx context.Context, q *approval.Question) string {
+	if q.Of == nil {
+		return ""
+	}
+	events, _, err := w.audit.Events(ctx, *q.Of, 1)
+	if err != nil || len(events) != 1 || events[0].Seq != *q.Of {
+		return ""
+	}
+	return events[0].Intent
 }
 
 // grantHeld spends an approval.
