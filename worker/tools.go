@@ -133,7 +133,11 @@ func (d toolDoor) CheckTool(ctx context.Context, call *ambit.ToolCall) (tools.Gr
 		return nil, err
 	}
 	if q, err := d.w.approvals.Get(ctx, asked.Question); err == nil && q.State == approval.Approved {
-		return d.w.grantHeld(ctx, asked.Question, call)
+		g, err := d.w.grantHeld(ctx, asked.Question, call)
+		if !errors.Is(err, approval.ErrTaken) {
+			return g, err
+		}
+		asked.Reason.Text = "a person agreed, and the call is running."
 	}
 	return nil, &tools.Pending{Question: asked.Question, Text: asked.Reason.Text}
 }
@@ -154,17 +158,26 @@ func (d toolDoor) Wait(ctx context.Context, question string, long time.Duration)
 	if err != nil {
 		return nil, nil, err
 	}
-	for q.State == approval.Running { // somebody else runs it
-		select {
-		case <-ctx.Done():
-			return nil, nil, &tools.Pending{Question: question, Text: "a person agreed, and the call is running."}
-		case <-time.After(runningPause):
+	for {
+		for q.State == approval.Running { // somebody else runs it
+			select {
+			case <-ctx.Done():
+				return nil, nil, &tools.Pending{Question: question, Text: "a person agreed, and the call is running."}
+			case <-time.After(runningPause):
+			}
+			if q, err = d.w.approvals.Get(context.WithoutCancel(ctx), question); err != nil {
+				return nil, nil, err
+			}
 		}
+		grant, call, err := d.w.heldCall(context.WithoutCancel(ctx), &q)
+		if q.State != approval.Approved || !errors.Is(err, tools.ErrTaken) {
+			return grant, call, err
+		}
+		// Somebody took it since it was looked at: what comes of it is the result.
 		if q, err = d.w.approvals.Get(context.WithoutCancel(ctx), question); err != nil {
 			return nil, nil, err
 		}
 	}
-	return d.w.heldCall(context.WithoutCancel(ctx), &q)
 }
 
 // runningPause is how long is waited between two looks whether a call has ended.

@@ -253,6 +253,31 @@ func TestHeldCallKeepsItsIntent(t *testing.T) {
 	}
 }
 
+// TestResultWhileItIsTaken: a program that waits for the answer of a person gets the
+// result of the call, whoever begins to run it first.
+func TestResultWhileItIsTaken(t *testing.T) {
+	w, s, call := shopAgent(t)
+	w.say(t, "Please refund order 1001 to GB29NWBK60161331926819: 51, 52, 53, 54, 55, 56, 57 or 58 EUR.")
+	for i := range 6 {
+		_, f := call("shop.refunds.create", map[string]any{"order": 1001, "account": "GB29NWBK60161331926819", "amount": 51 + i, "currency": "EUR"})
+		question, _ := f["question"].(string)
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				if r, f := call("ambit.result", map[string]any{"question": question, "wait": 30}); r.IsError || f["id"] != float64(i+1) {
+					t.Errorf("%v", f)
+				}
+			})
+		}
+		w.decide(t, question, true, approval.Once)
+		all.Wait()
+	}
+	w.tools.running.Wait()
+	if len(s.paid()) != 6 {
+		t.Errorf("paid %v", s.paid())
+	}
+}
+
 // TestM1Tools: what is no tool of the agent's cannot be called by any name, is in
 // the log, and nothing leaves.
 func TestM1Tools(t *testing.T) {
