@@ -77,7 +77,7 @@ func TestDemoJSON(t *testing.T) {
 				}
 			}
 		}
-		Attacks       []struct {
+		Attacks []struct {
 			Name, Why string
 			Passed    bool
 			Calls     []call
@@ -148,6 +148,18 @@ func TestDemoAsks(t *testing.T) {
 			left()
 		})
 	}
+}
+
+// TestDemoAskedAndInterrupted: Ctrl-C at the question is no answer, and ends it all.
+func TestDemoAskedAndInterrupted(t *testing.T) {
+	cmd, left := demoCommand(t, notRoot(), "demo")
+	o := (&home{t: t}).onTerminal(cmd, 60, 120)
+	o.expect("Let this call run? [Y/n] ")
+	o.write("\x03")
+	if code := o.end(); code != 130 || strings.Contains(o.text(), "said:") {
+		t.Errorf("exit code %d:\n%s", code, o.text())
+	}
+	left()
 }
 
 // TestDemoStaysAndEnds: without --once the commands that it names work until

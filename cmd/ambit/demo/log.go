@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"charm.land/lipgloss/v2"
+
 	"ambit/api"
 	"ambit/audit"
 	"ambit/cmd/ambit/report"
@@ -29,7 +31,9 @@ func (s *stage) playLog(ctx context.Context, r *result) error {
 	}
 	told := report.New(t, time.Local) //nolint:gosmopolitan // for the person who looks
 	for _, line := range told.Summary {
-		s.line("       ", line)
+		for part := range strings.Lines(lipgloss.Wrap(line, nameWidth+s.room()+tookWidth+4, "")) {
+			s.line("       ", strings.TrimSpace(part))
+		}
 	}
 	for i, e := range told.Entries {
 		r.Trace = append(r.Trace, e.What+": "+e.Target)
@@ -37,7 +41,7 @@ func (s *stage) playLog(ctx context.Context, r *result) error {
 		if paid := new(refund); t.Entries[i].Event.Tool == refundTool && json.Unmarshal([]byte(t.Entries[i].Event.Resource), paid) == nil {
 			target = paid.money() + ", order " + strconv.Itoa(paid.Order)
 			if e.Asked != "" {
-				target = paid.money() + ": " + e.Asked[strings.LastIndex(e.Asked, ";")+1:]
+				target = paid.money() + ": " + strings.TrimSpace(e.Asked[strings.LastIndex(e.Asked, ";")+1:])
 			}
 		}
 		s.line("       ", fit(e.What, 2*nameWidth), s.faint(fit(target, s.room()-nameWidth)))
