@@ -18,7 +18,8 @@ import (
 )
 
 // TestDemo runs the demonstration as an ordinary user and as root: it works, six
-// ways out are refused, and nothing of it is left.
+// ways out are refused, refunds pass, wait and are denied, and nothing of it is
+// left.
 func TestDemo(t *testing.T) {
 	for name, uid := range map[string]int{"ordinary user": notRoot(), "root": 0} {
 		t.Run(name, func(t *testing.T) {
@@ -35,8 +36,8 @@ func TestDemo(t *testing.T) {
 			for _, want := range []string{
 				"control plane in " + strings.TrimPrefix(cmd.Env[len(cmd.Env)-1], "TMPDIR="), "passed   answers", "6 of 6 ways out refused", "the log is whole", "connectors[0] \"shop\" (line 5)",
 				"no rule allows paste.demo.example", "SHOP_TOKEN=", "the shop's key is in none of them", "a person revokes the account", "is not connected", "The data was read 6 times, written 3 times, part of 2 payments and kept back 2 times", "A person was asked 2 times", "one byte is changed; ambit audit verify: event ", "was changed: it does not decrypt", "no rule names", "no rule allows the path /v1/customers",
-				"passed   refunds 30 EUR", "asks     refunds 80 EUR", "80 EUR is more than 50 EUR", "the demonstration, in your name, said: ambit approvals approve support-1", "a person agreed, and it ran once",
-				"asks     refunds 20 EUR", `account "DE89370400440532013000" comes from the result of desk.tickets.get`, "in your name, said: ambit approvals deny support-2", "a person said no",
+				"passed   refunds 30 EUR", "asks     refunds 80 EUR", "80 EUR is more than 50 EUR", "the demo answers for you: ambit approvals approve support-1", "a person agreed, and it ran once",
+				"asks     refunds 20 EUR", `account "DE89370400440532013000" comes from the result of desk.tickets.get`, "the demo answers for you: ambit approvals deny support-2", "a person said no",
 				"refused  goes round the tool", "the shop paid what the rules and a person let through, and nothing else: 30 EUR, 80 EUR",
 			} {
 				if !strings.Contains(text, want) {
@@ -141,6 +142,9 @@ func TestDemoAsks(t *testing.T) {
 			o.write(c.second)
 			o.expect("and nothing else: " + c.paid)
 			o.expect("Look for yourself")
+			if n := strings.Count(o.text(), "you answer: ambit approvals "); n != 2 {
+				t.Errorf("%d answers:\n%s", n, o.text())
+			}
 			o.write("\x03")
 			if code := o.end(); code != 0 {
 				t.Errorf("exit code %d:\n%s", code, o.text())
@@ -156,7 +160,7 @@ func TestDemoAskedAndInterrupted(t *testing.T) {
 	o := (&home{t: t}).onTerminal(cmd, 60, 120)
 	o.expect("Let this call run? [Y/n] ")
 	o.write("\x03")
-	if code := o.end(); code != 130 || strings.Contains(o.text(), "said:") {
+	if code := o.end(); code != 130 || strings.Contains(o.text(), "you answer:") {
 		t.Errorf("exit code %d:\n%s", code, o.text())
 	}
 	left()

@@ -87,10 +87,10 @@ func (s *stage) useTool(ctx context.Context, r *refunds, a action, calls []audit
 // answer answers a question: a person does, or the demonstration in their name.
 func (s *stage) answer(ctx context.Context, q *approval.Question, line string) error {
 	yes := !strings.Contains(line, thiefAccount)
-	who, began := "the demonstration, in your name,", time.Now()
+	who, began := "the demo answers for you", time.Now()
 	if s.Ask != nil {
 		var err error
-		who = "you"
+		who = "you answer"
 		if yes, err = s.Ask(ctx, q, yes); err != nil {
 			return err
 		}
@@ -103,7 +103,7 @@ func (s *stage) answer(ctx context.Context, q *approval.Question, line string) e
 	if yes {
 		verb = "approve"
 	}
-	s.fact(fmt.Sprintf("%s said: ambit approvals %s %s", who, verb, q.ID), time.Since(began))
+	s.fact(fmt.Sprintf("%s: ambit approvals %s %s", who, verb, q.ID), time.Since(began))
 	return nil
 }
 
