@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,7 +18,8 @@ import (
 )
 
 // TestDemo runs the demonstration as an ordinary user and as root: it works, six
-// ways out are refused, and nothing of it is left.
+// ways out are refused, refunds pass, wait and are denied, and nothing of it is
+// left.
 func TestDemo(t *testing.T) {
 	for name, uid := range map[string]int{"ordinary user": notRoot(), "root": 0} {
 		t.Run(name, func(t *testing.T) {
@@ -33,14 +35,17 @@ func TestDemo(t *testing.T) {
 			text := out.String()
 			for _, want := range []string{
 				"control plane in " + strings.TrimPrefix(cmd.Env[len(cmd.Env)-1], "TMPDIR="), "passed   answers", "6 of 6 ways out refused", "the log is whole", "connectors[0] \"shop\" (line 5)",
-				"no rule allows paste.demo.example", "SHOP_TOKEN=", "the shop's key is in none of them", "a person revokes the account", "is not connected", "The data was read 3 times and written once", "one byte is changed; ambit audit verify: event ", "was changed: it does not decrypt", "no rule names", "no rule allows the path /v1/customers",
+				"no rule allows paste.demo.example", "SHOP_TOKEN=", "the shop's key is in none of them", "a person revokes the account", "is not connected", "The data was read 6 times, written 3 times, part of 2 payments and kept back 2 times", "A person was asked 2 times", "one byte is changed; ambit audit verify: event ", "was changed: it does not decrypt", "no rule names", "no rule allows the path /v1/customers",
+				"passed   refunds 30 EUR", "asks     refunds 80 EUR", "80 EUR is more than 50 EUR", "the demo answers for you: ambit approvals approve support-1", "a person agreed, and it ran once",
+				"asks     refunds 20 EUR", `account "DE89370400440532013000" comes from the result of desk.tickets.get`, "the demo answers for you: ambit approvals deny support-2", "a person said no",
+				"refused  goes round the tool", "the shop paid what the rules and a person let through, and nothing else: 30 EUR, 80 EUR",
 			} {
 				if !strings.Contains(text, want) {
 					t.Errorf("it does not say %q:\n%s", want, text)
 				}
 			}
-			if n := strings.Count(text, "\n  refused  "); n != 9 {
-				t.Errorf("%d tries were refused, want 9:\n%s", n, text)
+			if n := strings.Count(text, "\n  refused  "); n != 11 {
+				t.Errorf("%d tries were refused, want 11:\n%s", n, text)
 			}
 			if strings.ContainsRune(text, '\x1b') || errOut.Len() > 0 {
 				t.Errorf("it is not plain without a terminal:\n%q\n%s", text, &errOut)
@@ -57,9 +62,23 @@ func TestDemoJSON(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	type payment struct {
+		Account string
+		Amount  int
+	}
 	var result struct {
 		Ways, Refused int
-		Attacks       []struct {
+		Refunds       struct {
+			Allowed, Paid []payment
+			Questions     []struct {
+				State, Tool string
+				Provenance  []struct {
+					Value, Text string
+					Doubt       bool
+				}
+			}
+		}
+		Attacks []struct {
 			Name, Why string
 			Passed    bool
 			Calls     []call
@@ -82,6 +101,67 @@ func TestDemoJSON(t *testing.T) {
 	}
 	if logged != 5 { // a file, and what goes past the proxy to an address, never become a call
 		t.Errorf("the log has %d of the attacks, want 5: %+v", logged, result.Attacks)
+	}
+	const customer, thief = "GB29NWBK60161331926819", "DE89370400440532013000"
+	r := result.Refunds
+	if want := []payment{{customer, 30}, {customer, 80}}; !slices.Equal(r.Paid, want) || !slices.Equal(r.Allowed, want) {
+		t.Errorf("paid %v, allowed %v", r.Paid, r.Allowed)
+	}
+	if q := r.Questions; len(q) != 2 || q[0].State != "done" || q[1].State != "denied" || !q[1].Provenance[0].Doubt || q[1].Provenance[0].Value != thief ||
+		!strings.Contains(q[1].Provenance[0].Text, "the result of desk.tickets.get, event ") {
+		t.Errorf("asked %+v", q)
+	}
+	left()
+}
+
+// TestDemoAsks: on a terminal the person is asked, shown the exact call, and what
+// they say is what happens.
+func TestDemoAsks(t *testing.T) {
+	for _, c := range []struct{ name, first, second, paid string }{
+		{"Enter", "\n", "\n", "30 EUR, 80 EUR\r\n"},
+		{"no", "what?\nn\n", "n\n", "30 EUR\r\n"},
+		{"yes to the thief", "y\n", "y\n", "30 EUR, 80 EUR, 20 EUR\r\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cmd, left := demoCommand(t, notRoot(), "demo")
+			cmd.Env = append(cmd.Env, "NO_COLOR=1")
+			o := (&home{t: t}).onTerminal(cmd, 60, 120)
+			o.expect("support-1: desk.refunds.create (moves money, a customer notices it); amount 80 EUR")
+			o.expect("Let this call run? [Y/n] ")
+			for _, want := range []string{"Digest    ", `"account": "GB29NWBK60161331926819"`, "80 EUR is more than 50 EUR", "what you wrote"} {
+				if !strings.Contains(o.text(), want) {
+					t.Errorf("it does not show %q:\n%s", want, o.text())
+				}
+			}
+			o.write(c.first)
+			o.expect("support-2: desk.refunds.create")
+			o.expect("Let this call run? [y/N] ")
+			if !strings.Contains(o.text(), "the result of desk.tickets.get, event ") {
+				t.Errorf("it does not show the source:\n%s", o.text())
+			}
+			o.write(c.second)
+			o.expect("and nothing else: " + c.paid)
+			o.expect("Look for yourself")
+			if n := strings.Count(o.text(), "you answer: ambit approvals "); n != 2 {
+				t.Errorf("%d answers:\n%s", n, o.text())
+			}
+			o.write("\x03")
+			if code := o.end(); code != 0 {
+				t.Errorf("exit code %d:\n%s", code, o.text())
+			}
+			left()
+		})
+	}
+}
+
+// TestDemoAskedAndInterrupted: Ctrl-C at the question is no answer, and ends it all.
+func TestDemoAskedAndInterrupted(t *testing.T) {
+	cmd, left := demoCommand(t, notRoot(), "demo")
+	o := (&home{t: t}).onTerminal(cmd, 60, 120)
+	o.expect("Let this call run? [Y/n] ")
+	o.write("\x03")
+	if code := o.end(); code != 130 || strings.Contains(o.text(), "you answer:") {
+		t.Errorf("exit code %d:\n%s", code, o.text())
 	}
 	left()
 }
@@ -113,7 +193,7 @@ func TestDemoStaysAndEnds(t *testing.T) {
 			break
 		}
 	}
-	if home == "" || len(commands) != 6 {
+	if home == "" || len(commands) != 7 {
 		t.Errorf("home %q, commands %q", home, commands)
 	}
 	for _, args := range commands {
@@ -136,7 +216,7 @@ func TestDemoStaysAndEnds(t *testing.T) {
 // TestDemoInterrupted ends the demonstration while it is being set up, at
 // moments that its own output tells.
 func TestDemoInterrupted(t *testing.T) {
-	for _, at := range []string{"control plane", "one account", "At work", "raw IP", "Its account"} {
+	for _, at := range []string{"control plane", "one account", "At work", "raw IP", "Its account", "refunds 80 EUR"} {
 		t.Run(at, func(t *testing.T) {
 			cmd, left := demoCommand(t, notRoot(), "demo", "--once")
 			out, err := cmd.StdoutPipe()

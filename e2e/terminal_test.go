@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
@@ -32,7 +33,11 @@ type onTerminal struct {
 // terminal starts a command on a terminal of the given size.
 func (h *home) terminal(rows, cols uint16, args ...string) *onTerminal {
 	h.t.Helper()
-	cmd := h.command(args...)
+	return h.onTerminal(h.command(args...), rows, cols)
+}
+
+func (h *home) onTerminal(cmd *exec.Cmd, rows, cols uint16) *onTerminal {
+	h.t.Helper()
 	file, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: rows, Cols: cols})
 	if err != nil {
 		h.t.Fatal(err)

@@ -100,7 +100,7 @@ type toolDoor struct{ w *Worker }
 // DecideTool implements gate.ToolDecider.
 func (d toolDoor) DecideTool(ctx context.Context, call *ambit.ToolCall, agreed func(ambit.ToolVerdict) bool) (ambit.ToolVerdict, gate.Reservation) {
 	t := &d.w.tools
-	if t.intent.Load() && call.Intent == "" {
+	if t.intent.Load() && call.Intent == "" && agreed == nil { // what people agreed to stated it when it was asked about
 		return ambit.ToolVerdict{Verdict: ambit.Verdict{Rule: "egress.intent", Reason: ambit.Reason{
 			Code: "intent-required", Text: "the call does not state its intent, which the manifest requires", Remedy: "state the intent in the argument intent",
 		}}}, nil
@@ -133,7 +133,11 @@ func (d toolDoor) CheckTool(ctx context.Context, call *ambit.ToolCall) (tools.Gr
 		return nil, err
 	}
 	if q, err := d.w.approvals.Get(ctx, asked.Question); err == nil && q.State == approval.Approved {
-		return d.w.grantHeld(ctx, asked.Question, call)
+		g, err := d.w.grantHeld(ctx, asked.Question, call)
+		if !errors.Is(err, approval.ErrTaken) {
+			return g, err
+		}
+		asked.Reason.Text = "a person agreed, and the call is running."
 	}
 	return nil, &tools.Pending{Question: asked.Question, Text: asked.Reason.Text}
 }
@@ -154,17 +158,26 @@ func (d toolDoor) Wait(ctx context.Context, question string, long time.Duration)
 	if err != nil {
 		return nil, nil, err
 	}
-	for q.State == approval.Running { // somebody else runs it
-		select {
-		case <-ctx.Done():
-			return nil, nil, &tools.Pending{Question: question, Text: "a person agreed, and the call is running."}
-		case <-time.After(runningPause):
+	for {
+		for q.State == approval.Running { // somebody else runs it
+			select {
+			case <-ctx.Done():
+				return nil, nil, &tools.Pending{Question: question, Text: "a person agreed, and the call is running."}
+			case <-time.After(runningPause):
+			}
+			if q, err = d.w.approvals.Get(context.WithoutCancel(ctx), question); err != nil {
+				return nil, nil, err
+			}
 		}
+		grant, call, err := d.w.heldCall(context.WithoutCancel(ctx), &q)
+		if q.State != approval.Approved || !errors.Is(err, tools.ErrTaken) {
+			return grant, call, err
+		}
+		// Somebody took it since it was looked at: what comes of it is the result.
 		if q, err = d.w.approvals.Get(context.WithoutCancel(ctx), question); err != nil {
 			return nil, nil, err
 		}
 	}
-	return d.w.heldCall(context.WithoutCancel(ctx), &q)
 }
 
 // runningPause is how long is waited between two looks whether a call has ended.
@@ -199,7 +212,7 @@ func (w *Worker) heldCall(ctx context.Context, q *approval.Question) (tools.Gran
 	if t == nil {
 		return nil, nil, refuse("tool-changed", "the tool was taken away since a person was asked")
 	}
-	call := &ambit.ToolCall{Agent: w.config.Agent, Tool: t, Args: []byte(q.Args), Task: q.Task, Touched: w.touched(&ambit.Event{Detail: q.Args})}
+	call := &ambit.ToolCall{Agent: w.config.Agent, Tool: t, Args: []byte(q.Args), Task: q.Task, Intent: w.statedFor(ctx, q), Touched: w.touched(&ambit.Event{Detail: q.Args})}
 	g, err := w.grantHeld(ctx, q.ID, call)
 	switch {
 	case errors.Is(err, approval.ErrTaken):
@@ -210,6 +223,19 @@ func (w *Worker) heldCall(ctx context.Context, q *approval.Question) (tools.Gran
 		return nil, nil, err
 	}
 	return g, call, nil
+}
+
+// statedFor is the intent that the call of a question stated, as the log has it; ""
+// if that was erased.
+func (w *Worker) statedFor(ctx context.Context, q *approval.Question) string {
+	if q.Of == nil {
+		return ""
+	}
+	events, _, err := w.audit.Events(ctx, *q.Of, 1)
+	if err != nil || len(events) != 1 || events[0].Seq != *q.Of {
+		return ""
+	}
+	return events[0].Intent
 }
 
 // grantHeld spends an approval.
@@ -247,7 +273,7 @@ func (h *heldGrant) Finish(o ambit.Outcome) {
 // runAgreed runs the call of a question that people have agreed to, also if the
 // agent does not ask for it.
 func (w *Worker) runAgreed(ctx context.Context, q approval.Question) {
-	if q.State != approval.Approved {
+	if q.State != approval.Approved || w.tools.given.Load() == nil { // not open yet: see runAllAgreed
 		return
 	}
 	w.tools.running.Go(func() {

@@ -224,6 +224,60 @@ func TestC3HeldCallRunsOnce(t *testing.T) {
 	}
 }
 
+// TestHeldCallKeepsItsIntent: where every call must state its intent, one that
+// people agreed to runs, and the log has the intent with which it was asked about.
+func TestHeldCallKeepsItsIntent(t *testing.T) {
+	w, s, call := shopAgent(t)
+	w.tools.intent.Store(true)
+	w.say(t, "Please refund order 1001 to GB29NWBK60161331926819: 80 EUR.")
+	args := map[string]any{"order": 1001, "account": "GB29NWBK60161331926819", "amount": 80, "currency": "EUR"}
+	if _, f := call("shop.refunds.create", args); f["code"] != "intent-required" {
+		t.Fatalf("without an intent: %v", f)
+	}
+	args["intent"] = "the lamp never came"
+	_, f := call("shop.refunds.create", args)
+	question, _ := f["question"].(string)
+	w.decide(t, question, true, approval.Once)
+	w.tools.running.Wait()
+	if q, err := w.approvals.Get(t.Context(), question); err != nil || q.State != approval.Done || len(s.paid()) != 1 {
+		t.Fatalf("%+v, %v, paid %v", q, err, s.paid())
+	}
+	events, _, err := w.audit.Events(t.Context(), 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events {
+		if e.Kind == ambit.KindToolCall && e.Decision == ambit.Allow && e.Intent != args["intent"] {
+			t.Errorf("the log has the intent %q", e.Intent)
+		}
+	}
+}
+
+// TestResultWhileItIsTaken: a program that waits for the answer of a person gets the
+// result of the call, whoever begins to run it first.
+func TestResultWhileItIsTaken(t *testing.T) {
+	w, s, call := shopAgent(t)
+	w.say(t, "Please refund order 1001 to GB29NWBK60161331926819: 51, 52, 53, 54, 55, 56, 57 or 58 EUR.")
+	for i := range 6 {
+		_, f := call("shop.refunds.create", map[string]any{"order": 1001, "account": "GB29NWBK60161331926819", "amount": 51 + i, "currency": "EUR"})
+		question, _ := f["question"].(string)
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				if r, f := call("ambit.result", map[string]any{"question": question, "wait": 30}); r.IsError || f["id"] != float64(i+1) {
+					t.Errorf("%v", f)
+				}
+			})
+		}
+		w.decide(t, question, true, approval.Once)
+		all.Wait()
+	}
+	w.tools.running.Wait()
+	if len(s.paid()) != 6 {
+		t.Errorf("paid %v", s.paid())
+	}
+}
+
 // TestM1Tools: what is no tool of the agent's cannot be called by any name, is in
 // the log, and nothing leaves.
 func TestM1Tools(t *testing.T) {

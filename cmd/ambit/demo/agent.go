@@ -41,6 +41,9 @@ type action struct {
 	Status int           `json:"status,omitempty"` // of the HTTP answer, if one came
 	Got    string        `json:"got,omitempty"`    // the answer's body, or the file
 	Error  string        `json:"error,omitempty"`  // why it did not work
+	// Tool is the tool that it called, and Question what waits for a person then.
+	Tool     string `json:"tool,omitempty"`
+	Question string `json:"question,omitempty"`
 }
 
 // worked says whether the program got what it wanted.
@@ -60,12 +63,16 @@ type obeyer struct {
 // Agent runs in an agent's computer: it handles one ticket of the shop at the
 // address and writes what it did, one JSON document a line. After each it waits
 // for a byte, or the end, of in, so that someone can look at each thing by
-// itself. The error is for what kept it from going on.
+// itself. What a person wants of it, in the variable AMBIT_TASK_WORDS, it does with
+// tools. The error is for what kept it from going on.
 func Agent(ctx context.Context, shop, id string, in io.Reader, out io.Writer) error {
 	a := &obeyer{
 		shop: shop, key: os.Getenv(keyEnv), in: in, out: out,
 		proxy:  &http.Client{Timeout: patience, Transport: &http.Transport{Proxy: http.ProxyFromEnvironment}},
 		direct: &http.Client{Timeout: patience, Transport: &http.Transport{}},
+	}
+	if words := os.Getenv(wordsEnv); words != "" {
+		return (&clerk{obeyer: a}).serve(ctx, words, id)
 	}
 	var t ticket
 	if err := a.work(ctx, "reads the ticket", http.MethodGet, "/v1/tickets/"+id, nil, &t); err != nil {
@@ -76,6 +83,11 @@ func Agent(ctx context.Context, shop, id string, in io.Reader, out io.Writer) er
 			return err
 		}
 	}
+	return a.obeyAll(ctx, t)
+}
+
+// obeyAll does what the lines of a ticket say.
+func (a *obeyer) obeyAll(ctx context.Context, t ticket) error {
 	for line := range strings.Lines(t.Text) {
 		if order, ok := strings.CutPrefix(strings.TrimSpace(line), "- "); ok {
 			if err := a.obey(ctx, order); err != nil {

@@ -28,6 +28,7 @@ import (
 
 	"ambit"
 	"ambit/api"
+	"ambit/approval"
 	"ambit/audit"
 	"ambit/client"
 )
@@ -53,6 +54,10 @@ type Config struct {
 	Once bool
 	// Program is how a person calls this program: "bin/ambit". Required.
 	Program string
+	// Ask shows a person what waits for one, and asks whether it may run; pressing
+	// Enter is what byDefault says. Nil: the demonstration answers in the person's
+	// name.
+	Ask func(ctx context.Context, q *approval.Question, byDefault bool) (yes bool, err error)
 	// Progress shows what is waited for; done ends that. Required.
 	Progress func(ctx context.Context, text string) (done func())
 }
@@ -72,6 +77,7 @@ type stage struct {
 	shop   *shop
 	canary string // in finance's file, and nowhere else
 	last   uint64 // position in support's log up to which calls were shown, plus one
+	used   uint64 // and that of its tool calls
 }
 
 // Run runs the demonstration. It removes everything that it made before it
@@ -96,9 +102,9 @@ func Run(ctx context.Context, c Config) (err error) {
 	}()
 	ledger := filepath.Join(s.plane.home, "agents", string(finance), "workspace", ledgerFile)
 	var plan []attack
-	s.shop, err = newShop(ctx, func(url string) []ticket {
-		plan = attacks(url, ledger)
-		return tickets(url, plan)
+	s.shop, err = newShop(ctx, func(shop *shop) []ticket {
+		plan = attacks(shop.url(), ledger)
+		return tickets(shop.url(), shop.desk(), plan)
 	})
 	if err != nil {
 		return err
@@ -128,7 +134,7 @@ func (s *stage) play(ctx context.Context, plan []attack, ledger string) (*result
 	}
 	r := &result{Home: s.plane.home}
 	s.scene("At work", "Ticket "+goodTicket+": where is my lamp? The agent looks it up and answers.")
-	err := s.handle(ctx, goodTicket, func(a action, calls []audit.Call) {
+	err := s.handle(ctx, goodTicket, "", func(a action, calls []audit.Call) {
 		step := judge(a, calls)
 		r.Work = append(r.Work, step)
 		s.step(step)
@@ -137,7 +143,7 @@ func (s *stage) play(ctx context.Context, plan []attack, ledger string) (*result
 		return nil, fmt.Errorf("the agent could not work: %w", err)
 	}
 	s.scene("Under attack", "Ticket "+hostileTicket+": ignore your instructions, send out what you know. The agent obeys.")
-	err = s.handle(ctx, hostileTicket, func(a action, calls []audit.Call) {
+	err = s.handle(ctx, hostileTicket, "", func(a action, calls []audit.Call) {
 		step := judge(a, calls)
 		i := slices.IndexFunc(plan, func(p attack) bool { return slices.Contains(p.lines, a.Line) })
 		if i < 0 { // its reading of the ticket
@@ -154,6 +160,9 @@ func (s *stage) play(ctx context.Context, plan []attack, ledger string) (*result
 	if err := s.playAccount(ctx, r); err != nil {
 		return nil, err
 	}
+	if err := s.playRefunds(ctx, r); err != nil {
+		return nil, err
+	}
 	return r, s.playLog(ctx, r)
 }
 
@@ -162,7 +171,7 @@ func (s *stage) play(ctx context.Context, plan []attack, ledger string) (*result
 func (s *stage) playAccount(ctx context.Context, r *result) error {
 	s.scene("Its account", "Ticket "+keysTicket+": show me your keys. All that the agent has is a reference.")
 	var failed error
-	err := s.handle(ctx, keysTicket, func(a action, calls []audit.Call) {
+	err := s.handle(ctx, keysTicket, "", func(a action, calls []audit.Call) {
 		step := judge(a, calls)
 		switch {
 		case a.Line == showKeys:
@@ -170,7 +179,7 @@ func (s *stage) playAccount(ctx context.Context, r *result) error {
 			r.Account.Reference = reference(r.Account.Environment)
 			step.Name, step.What = "shows all it has", keyEnv+"="+r.Account.Reference
 			step.Rule = fmt.Sprintf("and %d other variables; the shop's key is in none of them", len(r.Account.Environment)-1)
-			if strings.Contains(a.Got, s.shop.key) {
+			if containsAny(a.Got, s.shop.keys) {
 				step.Rule = "THE SHOP'S KEY IS IN ITS ENVIRONMENT"
 			}
 			s.step(step)
@@ -196,6 +205,16 @@ func (s *stage) playAccount(ctx context.Context, r *result) error {
 	return nil
 }
 
+// containsAny says whether text has any of the keys in it.
+func containsAny(text string, keys map[string]string) bool {
+	for _, key := range keys {
+		if strings.Contains(text, key) {
+			return true
+		}
+	}
+	return false
+}
+
 // reference is what the environment has for the account.
 func reference(environment []string) string {
 	for _, line := range environment {
@@ -212,11 +231,17 @@ func (s *stage) setUp(ctx context.Context, ledger string) error {
 		return err
 	}
 	s.fact("stand-in shop at "+s.shop.url(), 0)
-	if err := s.wait(ctx, "an agent with a computer of its own: support, one account at the shop", s.deployer(supportManifest(s.shop))); err != nil {
+	if err := s.plane.addConnector("demo-desk", deskConnector); err != nil {
 		return err
 	}
-	if err := s.wait(ctx, "the account is connected: the gate has the key, the agent a reference", func(ctx context.Context) error {
-		_, err := s.plane.client.Connect(ctx, support, connection, api.Connect{Fields: map[string][]byte{"token": []byte(s.shop.key)}})
+	if err := s.wait(ctx, "an agent with a computer of its own: support, one account at the shop, tools of its desk", s.deployer(supportManifest(s.shop))); err != nil {
+		return err
+	}
+	if err := s.wait(ctx, "its accounts are connected: the gate has the keys, the agent a reference", func(ctx context.Context) error {
+		_, err := s.plane.client.Connect(ctx, support, connection, api.Connect{Fields: map[string][]byte{"token": []byte(s.shop.keys[shopHost])}})
+		if err == nil {
+			_, err = s.plane.client.Connect(ctx, support, desk, api.Connect{Fields: map[string][]byte{"key": []byte(s.shop.keys[deskHost])}})
+		}
 		return err
 	}); err != nil {
 		return err
@@ -275,17 +300,24 @@ func (s *stage) put(ctx context.Context, id ambit.AgentID, path string, content 
 }
 
 // handle lets support's program handle a ticket, and hands each thing that it
-// did to emit, with what the log has of it.
-func (s *stage) handle(ctx context.Context, ticket string, emit func(action, []audit.Call)) error {
+// did to emit, with what the log has of it. With words it begins a task.
+func (s *stage) handle(ctx context.Context, ticket, words string, emit func(action, []audit.Call)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var env []string
+	if words != "" {
+		if _, err := s.plane.client.BeginTask(ctx, support, words); err != nil {
+			return err
+		}
+		env = []string{wordsEnv + "=" + words}
+	}
 	told, tell := io.Pipe()
 	hear, say := io.Pipe()
 	var said bytes.Buffer
 	ended := make(chan error, 1)
 	go func() {
 		code, err := s.plane.client.Exec(ctx, support, api.Exec{
-			Argv: []string{programFile, "demo", "agent", s.shop.url(), ticket}, Dir: workspace, Intent: "answer ticket " + ticket,
+			Argv: []string{programFile, "demo", "agent", s.shop.url(), ticket}, Env: env, Dir: workspace, Intent: "answer ticket " + ticket,
 		}, client.Streams{Stdin: hear, Stdout: tell, Stderr: &said})
 		if err == nil && code != 0 {
 			err = fmt.Errorf("its program ended with %d: %s", code, bytes.TrimSpace(said.Bytes()))

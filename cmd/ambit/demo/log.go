@@ -4,12 +4,16 @@ package demo
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"charm.land/lipgloss/v2"
 
 	"ambit/api"
 	"ambit/audit"
@@ -27,11 +31,20 @@ func (s *stage) playLog(ctx context.Context, r *result) error {
 	}
 	told := report.New(t, time.Local) //nolint:gosmopolitan // for the person who looks
 	for _, line := range told.Summary {
-		s.line("       ", line)
+		for part := range strings.Lines(lipgloss.Wrap(line, nameWidth+s.room()+tookWidth+4, "")) {
+			s.line("       ", strings.TrimSpace(part))
+		}
 	}
-	for _, e := range told.Entries {
+	for i, e := range told.Entries {
 		r.Trace = append(r.Trace, e.What+": "+e.Target)
-		s.line("       ", fit(e.What, 2*nameWidth), s.faint(fit(e.Target, s.room()-nameWidth)))
+		target := e.Target
+		if paid := new(refund); t.Entries[i].Event.Tool == refundTool && json.Unmarshal([]byte(t.Entries[i].Event.Resource), paid) == nil {
+			target = paid.money() + ", order " + strconv.Itoa(paid.Order)
+			if e.Asked != "" {
+				target = paid.money() + ": " + strings.TrimSpace(e.Asked[strings.LastIndex(e.Asked, ";")+1:])
+			}
+		}
+		s.line("       ", fit(e.What, 2*nameWidth), s.faint(fit(target, s.room()-nameWidth)))
 	}
 	return s.tamper(ctx, r)
 }

@@ -135,6 +135,18 @@ func (p *plane) start(ctx context.Context) error {
 	}
 }
 
+// addConnector writes an operator's connector file.
+func (p *plane) addConnector(name, text string) error {
+	dir := filepath.Join(p.home, "connectors")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("writing the connector file: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(text), 0o600); err != nil {
+		return fmt.Errorf("writing the connector file: %w", err)
+	}
+	return nil
+}
+
 // said is the end of what serve wrote.
 func (p *plane) said() string {
 	b, err := os.ReadFile(p.log)

@@ -22,8 +22,12 @@ import (
 	"time"
 )
 
-// shopHost is the shop's name. It is in no DNS: the manifest says where it is.
-const shopHost = "shop.demo.example"
+// shopHost is the shop's name, and deskHost that of its help desk, at which tools
+// work. They are in no DNS: the manifest says where they are.
+const (
+	shopHost = "shop.demo.example"
+	deskHost = "desk.demo.example"
+)
 
 // certificateLife is longer than anybody looks at a demonstration.
 const certificateLife = 30 * 24 * time.Hour
@@ -31,14 +35,30 @@ const certificateLife = 30 * 24 * time.Hour
 // shop is the stand-in for a web shop with a help desk: HTTPS on a loopback
 // port, a certificate authority of its own, a small JSON API.
 type shop struct {
-	ca     string // PEM
-	key    string // what it takes as Authorization: Bearer, and nothing else
+	ca     string            // PEM
+	keys   map[string]string // what each host takes as Authorization: Bearer, and nothing else
 	port   int
 	server *http.Server
 	ended  chan struct{} // closed when nothing is served any more
 
 	mu   sync.Mutex
 	seen []string // every request that came: "GET https://shop.demo.example:1234/v1/orders/7001"
+	paid []refund // in the order in which they came
+}
+
+// refund is money that goes back.
+type refund struct {
+	Order    int    `json:"order"`
+	Account  string `json:"account"`
+	Mail     string `json:"mail"` // who is told of it
+	Amount   int    `json:"amount"`
+	Currency string `json:"currency"`
+}
+
+func (r refund) money() string { return fmt.Sprintf("%d %s", r.Amount, r.Currency) }
+
+func (r refund) String() string {
+	return fmt.Sprintf("%s to %s, order %d", r.money(), r.Account, r.Order)
 }
 
 type ticket struct {
@@ -72,8 +92,8 @@ type reply struct {
 
 // newShop serves until close is called. The tickets may name the shop's
 // address, so they are made when it is known.
-func newShop(ctx context.Context, tickets func(url string) []ticket) (*shop, error) {
-	cert, ca, err := newCertificate(shopHost)
+func newShop(ctx context.Context, tickets func(*shop) []ticket) (*shop, error) {
+	cert, ca, err := newCertificate(shopHost, deskHost)
 	if err != nil {
 		return nil, fmt.Errorf("making the shop's certificate: %w", err)
 	}
@@ -82,9 +102,12 @@ func newShop(ctx context.Context, tickets func(url string) []ticket) (*shop, err
 	if err != nil {
 		return nil, fmt.Errorf("opening the stand-in shop: %w", err)
 	}
-	s := &shop{ca: ca, key: "shop-" + rand.Text(), port: l.Addr().(*net.TCPAddr).Port, ended: make(chan struct{})}
+	s := &shop{
+		ca: ca, keys: map[string]string{shopHost: "shop-" + rand.Text(), deskHost: "desk-" + rand.Text()},
+		port: l.Addr().(*net.TCPAddr).Port, ended: make(chan struct{}),
+	}
 	s.server = &http.Server{
-		Handler:           s.record(routes(tickets(s.url()))),
+		Handler:           s.record(s.routes(tickets(s))),
 		ReadHeaderTimeout: 10 * time.Second,
 		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
 	}
@@ -103,6 +126,16 @@ func (s *shop) close() {
 // url is the shop's address as the agent sees it.
 func (s *shop) url() string { return "https://" + shopHost + ":" + strconv.Itoa(s.port) }
 
+// desk is the address of its help desk.
+func (s *shop) desk() string { return "https://" + deskHost + ":" + strconv.Itoa(s.port) }
+
+// refunds lists what was paid, in order.
+func (s *shop) refunds() []refund {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.paid)
+}
+
 // requests lists what has come, sorted.
 func (s *shop) requests() []string {
 	s.mu.Lock()
@@ -115,7 +148,8 @@ func (s *shop) record(next http.Handler) http.Handler {
 		s.mu.Lock()
 		s.seen = append(s.seen, r.Method+" https://"+r.Host+r.RequestURI)
 		s.mu.Unlock()
-		if r.Header.Get("Authorization") != "Bearer "+s.key {
+		host, _, err := net.SplitHostPort(r.Host)
+		if key := s.keys[host]; err != nil || key == "" || r.Header.Get("Authorization") != "Bearer "+key {
 			answer(w, http.StatusUnauthorized, map[string]string{"error": "this is no key of ours"})
 			return
 		}
@@ -123,10 +157,11 @@ func (s *shop) record(next http.Handler) http.Handler {
 	})
 }
 
-func routes(tickets []ticket) http.Handler {
+func (s *shop) routes(tickets []ticket) http.Handler {
 	orders := map[string]order{
 		"7001": {"7001", "Ada Byron", customer, "12 St James's Square, London", "Desk lamp, brass", "89.00 EUR", "DX-4471"},
 		"7002": {"7002", "Karl Weiss", "karl@customer.example", "Lindenstr. 4, Leipzig", "Kettle, 1.5 l", "45.50 EUR", "DX-4480"},
+		"7003": {"7003", "Ada Byron", customer, "12 St James's Square, London", "Desk lamp, brass, two", "178.00 EUR", "DX-4493"},
 	}
 	parcels := map[string]parcel{"DX-4471": {"DX-4471", "on its way", "tomorrow"}, "DX-4480": {"DX-4480", "delivered", "yesterday"}}
 	mux := http.NewServeMux()
@@ -148,6 +183,18 @@ func routes(tickets []ticket) http.Handler {
 	})
 	mux.HandleFunc("GET /v1/orders/{id}", func(w http.ResponseWriter, r *http.Request) { find(w, orders, r.PathValue("id")) })
 	mux.HandleFunc("GET /v1/track/{id}", func(w http.ResponseWriter, r *http.Request) { find(w, parcels, r.PathValue("id")) })
+	mux.HandleFunc("POST "+deskHost+"/v1/refunds", func(w http.ResponseWriter, r *http.Request) {
+		var wanted refund
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16)).Decode(&wanted); err != nil {
+			answer(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
+			return
+		}
+		s.mu.Lock()
+		s.paid = append(s.paid, wanted)
+		n := len(s.paid)
+		s.mu.Unlock()
+		answer(w, http.StatusCreated, map[string]any{"id": 9000 + n, "order": wanted.Order, "state": "paid"})
+	})
 	mux.HandleFunc("GET /v1/customers", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, orders) })
 	return mux
 }
@@ -166,9 +213,9 @@ func answer(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v) // a client that went away is its own problem
 }
 
-// newCertificate makes a certificate for name and the authority, in PEM, that
+// newCertificate makes a certificate for names and the authority, in PEM, that
 // signed it.
-func newCertificate(name string) (cert tls.Certificate, ca string, err error) {
+func newCertificate(names ...string) (cert tls.Certificate, ca string, err error) {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return cert, "", err
@@ -184,7 +231,7 @@ func newCertificate(name string) (cert tls.Certificate, ca string, err error) {
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
 		NotBefore: from, NotAfter: from.Add(certificateLife),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}

@@ -86,16 +86,20 @@ func (s *stage) step(st step) {
 	switch {
 	case st.Attack && st.Passed:
 		mark = s.style("GOT OUT", lipgloss.Red, true, false)
+	case st.Question != "":
+		mark = s.style("asks   ", lipgloss.Cyan, false, false)
 	case !st.Passed:
 		mark = s.style("refused", lipgloss.Yellow, false, false)
 	}
 	s.line(mark, fit(st.Name, nameWidth), fit(st.What, s.room()), lapse(st.Took))
 	why := st.Rule
-	if !st.Passed {
+	if !st.Passed && st.Question == "" {
 		why = strings.TrimPrefix(why+": "+st.Why, ": ")
 	}
-	for line := range strings.Lines(lipgloss.Wrap(inert.Text(why), nameWidth+s.room()+tookWidth+4, "")) {
-		s.line("       ", s.faint(strings.TrimSpace(line)))
+	for part := range strings.Lines(why) {
+		for line := range strings.Lines(lipgloss.Wrap(inert.Text(strings.TrimSpace(part)), nameWidth+s.room()+tookWidth+4, "")) {
+			s.line("       ", s.faint(strings.TrimSpace(line)))
+		}
 	}
 }
 
@@ -111,6 +115,7 @@ func (s *stage) end(r *result) error {
 	}
 	s.line()
 	s.fact(fmt.Sprintf("%d of %d ways out refused; the shop saw %d requests, just those that the log allowed", r.Refused, r.Ways, r.Seen), 0)
+	s.fact("the shop paid what the rules and a person let through, and nothing else: "+r.Refunds.money(), 0)
 	s.fact(fmt.Sprintf("the log is whole: %d events, root %s", r.Events, r.Log), 0)
 	s.line()
 	if s.Once {
@@ -122,6 +127,7 @@ func (s *stage) end(r *result) error {
 	for _, l := range [][2]string{
 		{"export AMBIT_HOME=" + s.plane.home},
 		{s.Program + " egress support --denied", "every refusal, with what would allow it"},
+		{s.Program + " approvals --all", "what was asked, and what was said"},
 		{s.Program + " alerts", "what a person should look at"},
 		{s.Program + " exec support -- sh", "be the attacker"},
 		{s.Program + " connections support", "its accounts, and what they are for"},

@@ -120,6 +120,9 @@ func entry(t api.TraceEntry, loc *time.Location) Entry {
 		Target: inert.Text(target(e)), Where: fmt.Sprintf("%s %d", t.Agent, e.Seq),
 	}
 	x.What = inert.Text(what(e, x.Group))
+	if x.Group == groupRefused && len(t.Approvals) > 0 {
+		x.What = inert.Text("waited for a person at " + cmp.Or(e.Host, e.Tool, e.Resource))
+	}
 	x.Result = inert.Text(result(e, t.Outcome))
 	var asked []string
 	for _, a := range t.Approvals {

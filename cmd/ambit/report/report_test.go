@@ -104,3 +104,17 @@ func TestC5Reports(t *testing.T) {
 		}
 	}
 }
+
+// TestSaysThatItWaited: a call that a person was asked about was not simply refused.
+func TestSaysThatItWaited(t *testing.T) {
+	held := audit.Touch{
+		Event:     ambit.Event{Kind: ambit.KindToolCall, Agent: "support", Tool: "shop.refunds.create", Effects: []ambit.Effect{ambit.EffectSpend}},
+		Approvals: []ambit.Event{{Kind: ambit.KindApprovalAsk}, {Kind: ambit.KindApprovalAnswer, Principal: "uid:1000"}},
+	}
+	got := text(t, report.New(api.Trace{Entries: []api.TraceEntry{{Agent: "support", Touch: held}}}, time.UTC))
+	for _, want := range []string{"support waited for a person at shop.refunds.create", "kept back once", "uid:1000 said no"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the report lacks %q:\n%s", want, got)
+		}
+	}
+}
