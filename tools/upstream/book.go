@@ -254,7 +254,7 @@ func (b *Book) Accept(ctx context.Context, upstream, tool, hash string, by ambit
 	if by == "" || by == ambit.PrincipalAgent {
 		return errors.New("a person accepts a tool")
 	}
-	if err := facts.check(); err != nil {
+	if err := facts.Check(); err != nil {
 		return fmt.Errorf("accepting the tool %q: %w", inert.Text(tool), err)
 	}
 	text, err := json.Marshal(facts)

@@ -168,7 +168,8 @@ func (f *Facts) apply(t *ambit.Tool) {
 	t.Effects, t.Leaves, t.Targets, t.Amount, t.Currency, t.Limits, t.Records = f.Effects, f.Leaves, f.Targets, f.Amount, f.Currency, f.Limits, f.Records
 }
 
-func (f *Facts) check() error {
+// Check says what is wrong with them.
+func (f *Facts) Check() error {
 	if len(f.Effects) == 0 {
 		return errors.New("say what effects the tool has; one that only reads has read")
 	}
