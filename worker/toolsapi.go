@@ -150,7 +150,7 @@ func (w *Worker) judgeTool(ctx context.Context, q control.JudgeTool, word string
 		return control.Tool{}, fmt.Errorf("the tool cannot be accepted: %s", item.Problem)
 	}
 	facts := upstream.Facts(q.Facts)
-	if err := facts.Check(); err != nil && word == "accepted" {
+	if err := facts.Check(item.Input); err != nil && word == "accepted" {
 		return control.Tool{}, err
 	}
 	e := ambit.Event{

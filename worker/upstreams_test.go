@@ -166,12 +166,6 @@ func (w *Worker) raised(t *testing.T, key string) (found []alert.Alert) {
 	return found
 }
 
-func status(err error) int {
-	var own statusError
-	errors.As(err, &own)
-	return own.status
-}
-
 // A tool of a server is the agent's once a person has accepted what they looked at
 // and the manifest names it; the account is put in, and the agent sees none of it.
 func TestUpstream(t *testing.T) {
@@ -365,6 +359,30 @@ func until(t *testing.T, ok func() bool) {
 	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it never happened")
+		}
+	}
+}
+
+// A server without a connection opens its one address for what tools ask, and
+// nothing for the agent.
+func TestUpstreamWithoutConnection(t *testing.T) {
+	c, err := compile(control.Policy{Source: "ambit: v1\nname: support\nmcp:\n  - {name: docs, url: \"https://mcp.example.com/mcp?lang=en\"}\n"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []struct {
+		method, host, path string
+		want               ambit.Decision
+	}{
+		{"POST", "mcp.example.com", "/mcp", ambit.Allow}, {"GET", "mcp.example.com", "/mcp", ambit.Deny},
+		{"POST", "mcp.example.com", "/mcp/x", ambit.Deny}, {"POST", "example.com", "/mcp", ambit.Deny},
+	} {
+		q := &ambit.Request{Action: ambit.ActionHTTP, Scheme: "https", Method: r.method, Host: r.host, Port: 443, Path: r.path, RawQuery: "lang=en"}
+		if v := c.reach.Decide(q); v.Decision != r.want {
+			t.Errorf("%+v: %+v", r, v)
+		}
+		if v := c.policy.Decide(q); v.Decision != ambit.Deny {
+			t.Errorf("the agent: %+v", v)
 		}
 	}
 }
