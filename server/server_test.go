@@ -198,6 +198,7 @@ func worker(t *testing.T, f *fleet) {
 	mux.HandleFunc("POST "+control.PathKeys, f.rekey)
 	mux.HandleFunc("POST "+control.PathConsistency, f.consistency)
 	f.serveApprovals(mux)
+	serveTools(mux)
 	w := httptest.NewUnstartedServer(mux)
 	w.Listener = l
 	w.Start()
