@@ -210,7 +210,7 @@ func Catalogue() []KindSpec {
 		{KindAgentExec, "agent", "A person ran a command in the computer.", "intent detail", false},
 		{KindAgentExecEnd, "agent", "That command ended.", "of status duration detail", false},
 		{KindAgentKey, "agent", "A person asked for a new key for the agent's credentials.", "detail", false},
-		{KindPolicyChange, "agent", "What the agent may do changed in another way than by a deploy: it sealed the plan of a task.", "resource task detail", false},
+		{KindPolicyChange, "agent", "What the agent may do changed in another way than by a deploy: it sealed the plan of a task, or a person accepted or rejected a tool of a server.", "of resource task tool effects detail", false},
 		{KindWorkerStart, "agent", "The agent's worker opened the log.", "detail", false},
 		{KindWorkerStop, "agent", "It closed the log in good order.", "detail", false},
 		{KindControlStart, "control", "The control plane opened its log.", "detail", false},

@@ -26,6 +26,7 @@ func (c *Catalog) Bind(m *manifest.Manifest) ([]*Binding, error) {
 	}
 	problems = append(problems, apart(m, all)...)
 	problems = append(problems, name(m, all)...)
+	problems = append(problems, upstreams(m, all)...)
 	if len(problems) > 0 {
 		if len(problems) > strictyaml.MaxErrors {
 			problems = problems[:strictyaml.MaxErrors]
@@ -81,7 +82,7 @@ func (b *binder) bind() *Binding {
 		b.place(out, p, auth)
 	}
 	out.ToolRules = out.Rules
-	if out.ToolsOnly = len(b.said.Tools) > 0 && !b.said.Direct; out.ToolsOnly {
+	if out.ToolsOnly = (len(b.said.Tools) > 0 || b.said.Upstream) && !b.said.Direct; out.ToolsOnly {
 		out.Rules = nil
 	}
 	b.placement(out)
@@ -92,7 +93,7 @@ func (b *binder) bind() *Binding {
 		b.closed()
 		return out
 	}
-	if len(b.said.Tools) == 0 {
+	if len(b.said.Tools) == 0 && !b.said.Upstream {
 		out.ToolRules = nil
 	}
 	b.tools(out, places)

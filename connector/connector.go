@@ -91,11 +91,12 @@ type Binding struct {
 	// requests, pins applied, with labels as in `connectors[0] "github" (line 7)`.
 	// Their roots are not filled in: CA has them. There are none if ToolsOnly.
 	Rules []policy.Rule
-	// ToolRules are the same for the requests of its tools, and never empty if it
-	// has some. Requests of tools are judged by these and by nothing else.
+	// ToolRules are the same for the requests of its tools and of servers of tools
+	// that are used with the account, and never empty if there are some. Requests of
+	// tools are judged by these and by nothing else.
 	ToolRules []policy.Rule
-	// ToolsOnly says that the account is used through Tools alone: the manifest
-	// names tools, and not direct: true. The computer gets no reference, so that
+	// ToolsOnly says that the account is used through tools alone: the manifest
+	// names tools, or a server of tools, and not direct: true. The computer gets no reference, so that
 	// Env and Files are empty.
 	ToolsOnly bool
 	// CA is PEM certificates that are trusted, beside the system's, for the

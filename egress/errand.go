@@ -18,7 +18,7 @@ import (
 )
 
 // Errand is one HTTP request that Ambit makes itself, on behalf of a tool call
-// of the agent that was decided and logged. It goes the way of the agent's own
+// of the agent that was decided and logged, or to see which tools there are. It goes the way of the agent's own
 // requests, but for who judges it: see Config.Errands.
 type Errand struct {
 	// Request is what is asked: method, URL (http or https), header and body. It is
@@ -26,6 +26,9 @@ type Errand struct {
 	Request *http.Request
 	// Cause is the tool call's event in the agent's log.
 	Cause uint64
+	// Uncaused says that there is no tool call, and so no Cause: Ambit asks for its
+	// own sake.
+	Uncaused bool
 	// Task and Intent are those of the tool call; both may be "".
 	Task, Intent string
 	// Connection names the connection whose credential is used: its references are

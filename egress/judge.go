@@ -32,7 +32,10 @@ type origin struct {
 func (o *origin) request(action ambit.Action) *ambit.Request {
 	r := &ambit.Request{Action: action, Scheme: o.scheme, Host: o.host, Port: o.port, Intent: o.intent}
 	if o.errand != nil {
-		r.Principal, r.Task, r.Cause = ambit.PrincipalAmbit, o.errand.Task, &o.errand.Cause
+		r.Principal, r.Task = ambit.PrincipalAmbit, o.errand.Task
+		if !o.errand.Uncaused {
+			r.Cause = &o.errand.Cause
+		}
 	}
 	return r
 }

@@ -36,8 +36,10 @@ type Connection struct {
 	// Tools are the names of the connector's tools that the agent may call; nil for
 	// none, and "*" alone for all.
 	Tools []string
+	// Upstream says that a server of Manifest.Upstreams is used with the account.
+	Upstream bool
 	// Direct says that the agent may use the account in requests of its own, too.
-	// Without Tools it always may.
+	// With neither Tools nor Upstream it always may.
 	Direct bool
 
 	places map[string]Error // where each key is, by its path below the connection
@@ -76,7 +78,7 @@ var (
 	toolPattern    = pattern(`^[a-z][a-z0-9_-]{0,39}(\.[a-z][a-z0-9_-]{0,39}){0,2}$`)
 )
 
-func (d *decoder) connections(n node) []Connection {
+func (d *decoder) connections(n node, upstreams []namedUpstream) []Connection {
 	var all []Connection
 	first := map[string]*Connection{}
 	d.List(n, func(i int, item node) {
@@ -86,7 +88,7 @@ func (d *decoder) connections(n node) []Connection {
 		if i >= maxConnections {
 			return
 		}
-		all = append(all, d.connection(i, item))
+		all = append(all, d.connection(i, item, upstreams))
 	})
 	for i := range all {
 		c := &all[i]
@@ -101,7 +103,7 @@ func (d *decoder) connections(n node) []Connection {
 	return all
 }
 
-func (d *decoder) connection(i int, n node) Connection {
+func (d *decoder) connection(i int, n node, upstreams []namedUpstream) Connection {
 	if !n.IsMapping() {
 		d.WrongKind(n, "a connection", `write for example "name: github"`)
 		return Connection{}
@@ -125,8 +127,9 @@ func (d *decoder) connection(i int, n node) Connection {
 		Direct:  d.Boolean(f["direct"]),
 		places:  at,
 	}
-	d.toolsOf(f, &c)
 	c.As = d.Checked(f["as"], c.Name, checkConnectionName)
+	c.Upstream = slices.ContainsFunc(upstreams, func(u namedUpstream) bool { return u.Connection == c.As && c.As != "" })
+	d.toolsOf(f, &c)
 	if !f["name"].Given() {
 		d.Missing(n, "name", "write for example name: github")
 	}
@@ -163,7 +166,7 @@ func (d *decoder) toolsOf(f map[string]node, c *Connection) {
 	if len(c.Tools) > maxConnectionTools {
 		d.Refuse(f["tools"], fmt.Sprintf("has %d tools, more than the %d of one connection", len(c.Tools), maxConnectionTools), "name those that the work needs")
 	}
-	if f["direct"].Given() && !f["tools"].Given() {
+	if f["direct"].Given() && !f["tools"].Given() && !c.Upstream {
 		d.Refuse(f["direct"], "has no use without tools: the agent uses the account in requests of its own", "remove it, or name tools")
 	}
 }

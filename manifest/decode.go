@@ -15,7 +15,7 @@ import (
 
 // The keys of each mapping, in the order in which messages list them.
 var (
-	rootKeys     = []string{"ambit", "name", "description", "role", "computer", "connectors", "tools", "limits", "approvals", "inside", "cedar", "egress", "alerts", "audit"}
+	rootKeys     = []string{"ambit", "name", "description", "role", "computer", "connectors", "mcp", "tools", "limits", "approvals", "inside", "cedar", "egress", "alerts", "audit"}
 	computerKeys = []string{"image", "command", "env", "workdir", "memory", "cpus", "processes", "disk", "restart", "registryCA"}
 	egressKeys   = []string{"intent", "allow"}
 	ruleKeys     = []string{"name", "host", "ports", "methods", "paths", "query", "headers", "tls", "private", "resolve", "ca", "websocket"}
@@ -60,12 +60,14 @@ func (d *decoder) manifest(root node) *Manifest {
 	if !f["name"].Given() {
 		d.Missing(root, "name", "write for example name: support")
 	}
-	tools := d.tools(f["tools"])
+	tools, upstreams := d.tools(f["tools"]), d.upstreams(f["mcp"])
+	connections := d.connections(f["connectors"], upstreams)
 	return &Manifest{
 		Name:        ambit.AgentID(d.Checked(f["name"], "", checkName)),
 		Description: d.Checked(f["description"], "", checkDescription),
 		Computer:    d.computer(f["computer"]),
-		Connectors:  d.connections(f["connectors"]),
+		Connectors:  connections,
+		Upstreams:   d.use(f["mcp"], upstreams, connections),
 		Role:        d.role(f["role"]),
 		Tools:       tools,
 		Limits:      d.limits(f["limits"], tools),

@@ -38,6 +38,7 @@ func TestKeysAreTheSameEverywhere(t *testing.T) {
 		{"egress", egressKeys, read(root.Properties["egress"])},
 		{"rule", ruleKeys, read(root.Defs["rule"])},
 		{"connection", connectionKeys, read(root.Defs["connection"])},
+		{"upstream", upstreamKeys, read(root.Defs["upstream"])},
 		{"alert", alertKeys, read(root.Defs["alert"])},
 		{"audit", auditKeys, read(root.Properties["audit"])},
 	} {

@@ -46,6 +46,7 @@ type Manifest struct {
 	Description string        // at most 500 characters, none of them a control character; may be ""
 	Computer    Computer
 	Connectors  []Connection // the accounts that it may use, in the order of the file
+	Upstreams   []Upstream   // servers of tools that others run
 	Role        string       // one of Roles; "" is none
 	Tools       []Tool       // what it may call; none is nothing
 	Limits      []Limit      // of tools and effects, beside those of Tools

@@ -87,6 +87,10 @@ func TestProblems(t *testing.T) {
 		{"POST", "/v1/approvals/support-1/answer", `{"yes":true,"digest":"ab"}`, 422, "pattern"},
 		{"POST", "/v1/approvals/support-1/answer", `{"yes":true,"digest":"` + strings.Repeat("0", 64) + `","by":"uid:0"}`, 422, "unexpected property"},
 		{"POST", "/v1/approvals/support-1/answer", `{"yes":true,"digest":"` + strings.Repeat("0", 64) + `","cover":"all"}`, 422, "one of"},
+		{"GET", "/v1/agents/nobody/tools", "", 404, "ambit agents"},
+		{"POST", "/v1/agents/support/tools/judge", `{"name":"crm.x","accept":true}`, 422, "hash"},
+		{"POST", "/v1/agents/support/tools/judge", `{"name":"crm.x","hash":"` + strings.Repeat("0", 64) + `"}`, 422, "accept"},
+		{"POST", "/v1/agents/support/tools/judge", `{"name":"crm.x","accept":true,"hash":"` + strings.Repeat("0", 64) + `","by":"uid:0"}`, 422, "unexpected property"},
 		{"POST", "/v1/agents/support/exec", "", 426, "ambit exec"},
 		{"POST", "/v1/agents/support/audit/verify", `{"heads":["!"]}`, 422, ""},
 		{"POST", "/v1/agents/support/audit/verify", `{"heads":"` + strings.Repeat("x", headsBody) + `"}`, 413, ""},
@@ -189,8 +193,8 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if n != 47 {
-		t.Errorf("%d operations, want 47", n)
+	if n != 49 {
+		t.Errorf("%d operations, want 49", n)
 	}
 	if resolve(doc, "#/components/schemas/Deploy/additionalProperties") != false {
 		t.Error("the schema of a deploy is not strict")

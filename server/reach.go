@@ -31,6 +31,14 @@ func reach(m *bound) []string {
 			lines = append(lines, "tool "+t.Tool.Name)
 		}
 	}
+	for i := range m.Upstreams {
+		u := &m.Upstreams[i]
+		line := "tools of " + u.Name + " at " + u.URL + ", those that a person accepts"
+		if u.Connection != "" {
+			line += ", as " + u.Connection
+		}
+		lines = append(lines, line)
+	}
 	return lines
 }
 

@@ -65,6 +65,8 @@ func (s *Server) routes() http.Handler {
 	handle(a, "approval-stats", "GET /v1/approvals/stats", "How people answer", s.approvalStats)
 	handle(a, "approval", "GET /v1/approvals/{id}", "One question, with the exact call", s.approval)
 	handle(a, "answer-approval", "POST /v1/approvals/{id}/answer", "Agree to the call that was shown, or say no", s.answerApproval)
+	handle(a, "tools", "GET "+one+"/tools", "The tools of its connections, and those that servers offer it", s.tools)
+	handle(a, "judge-tool", "POST "+one+"/tools/judge", "Accept a server's tool as it was looked at, or reject it", s.judgeTool)
 	handle(a, "destinations", "GET /v1/notify", "Who is notified of alerts, and how that goes", s.destinations)
 	handle(a, "test-destination", "POST /v1/notify/{name}/test", "Send a test message to one of them", s.testDestination)
 	handle(a, "keys", "GET /v1/keys", "How the root key and the agents' keys are", s.keys)

@@ -200,6 +200,7 @@ func worker(t *testing.T, f *fleet) {
 	mux.HandleFunc("POST "+control.PathConsistency, f.consistency)
 	mux.HandleFunc("POST "+control.PathSearch, func(rw http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(rw).Encode(f.past) })
 	f.serveApprovals(mux)
+	serveTools(mux)
 	w := httptest.NewUnstartedServer(mux)
 	w.Listener = l
 	w.Start()

@@ -51,7 +51,7 @@ func (w *Worker) serveApprovals(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+control.PathApprovalAnswer, answer(func(ctx context.Context, a control.ApprovalAnswer) (approval.Question, error) {
 		q, err := w.approvals.Answer(ctx, a.ID, a.Digest, a.Answer)
 		if err == nil {
-			w.sawApproval(ctx, &q, a.Answer.By)
+			w.saw(ctx, ambit.AlertApproval+" "+q.Tool, a.Answer.By)
 			w.tools.answered.Add(1)
 			w.runAgreed(w.life, q)
 		}
@@ -62,17 +62,17 @@ func (w *Worker) serveApprovals(mux *http.ServeMux) {
 	}))
 }
 
-// sawApproval marks the alert of a question as seen by who answered it, so that
-// the next question about the tool is news.
-func (w *Worker) sawApproval(ctx context.Context, q *approval.Question, by ambit.Principal) {
+// saw marks an alert as seen by who dealt with what it is about, so that the next
+// one is news.
+func (w *Worker) saw(ctx context.Context, key string, by ambit.Principal) {
 	all, err := w.alerts.List(ctx, alert.Query{})
 	for _, a := range all {
-		if err == nil && a.Key == ambit.AlertApproval+" "+q.Tool && !a.Acked {
+		if err == nil && a.Key == key && !a.Acked {
 			err = w.alerts.Ack(ctx, a.ID, by)
 		}
 	}
-	if err != nil { // the answer counts all the same
-		w.log.Warn("marking the alert of a question as seen", slog.Any("question", q.ID), slog.Any("error", err))
+	if err != nil { // what was done counts all the same
+		w.log.Warn("marking an alert as seen", slog.String("alert", key), slog.Any("error", err))
 	}
 }
 

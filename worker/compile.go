@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type compiled struct {
 	rules      []alert.Rule  // the operator's
 	tunings    []alert.Tuning
 	tools      []boundTool
+	upstreams  []manifest.Upstream
 	toolPolicy *tool.Set
 	intent     bool          // every tool call must state one
 	retention  time.Duration // how long bodies of the log are kept; manifest.Forever is
@@ -48,7 +50,8 @@ func compile(p control.Policy) (*compiled, error) {
 	if c.policy, err = compileEgress(m, c.bindings); err != nil {
 		return nil, err
 	}
-	if c.reach, err = compileReach(c.bindings); err != nil {
+	c.upstreams = m.Upstreams
+	if c.reach, err = compileReach(c.bindings, m.Upstreams); err != nil {
 		return nil, err
 	}
 	for _, b := range c.bindings {
@@ -62,12 +65,18 @@ func compile(p control.Policy) (*compiled, error) {
 }
 
 // compileReach is the policy of what the worker asks itself on behalf of a tool
-// call: what the connections open, and nothing of what the manifest allows the
-// agent beside them. A stated intent is the tool call's to demand.
-func compileReach(bindings []*connector.Binding) (*policy.Set, error) {
+// call: what the connections open, the addresses of servers of tools that are used
+// without one, and nothing of what the manifest allows the agent beside them. A
+// stated intent is the tool call's to demand.
+func compileReach(bindings []*connector.Binding, upstreams []manifest.Upstream) (*policy.Set, error) {
 	rules, err := connectionRules(bindings, pools{}, func(b *connector.Binding) []policy.Rule { return b.Opened() })
 	if err != nil {
 		return nil, err
+	}
+	for i := range upstreams {
+		if upstreams[i].Connection == "" {
+			rules = append(rules, connector.UpstreamRule(&upstreams[i]))
+		}
 	}
 	return policy.Compile(policy.Egress{Rules: rules})
 }
@@ -165,7 +174,7 @@ func (p pools) get(pem string) (*x509.CertPool, error) {
 
 // apply enforces another manifest from now on. What goes on and is no longer
 // allowed is cut.
-func (w *Worker) apply(p control.Policy) error {
+func (w *Worker) apply(ctx context.Context, p control.Policy) error {
 	w.applying.Lock()
 	defer w.applying.Unlock()
 	if p.Version < int(w.version.Load()) {
@@ -182,7 +191,7 @@ func (w *Worker) apply(p control.Policy) error {
 	if err := w.vault.Bind(c.bindings); err != nil {
 		return err
 	}
-	if err := w.setTools(c); err != nil {
+	if err := w.setTools(ctx, c); err != nil {
 		return err
 	}
 	w.adopt(c)
@@ -190,6 +199,7 @@ func (w *Worker) apply(p control.Policy) error {
 	w.errands.SetPolicy(c.reach)
 	w.version.Store(int64(p.Version))
 	w.proxy.Refresh()
+	w.askServers(w.life)
 	return nil
 }
 

@@ -30,11 +30,12 @@ const maxQuestion = 8 << 20
 func (w *Worker) serveControl(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+control.PathStatus, answer(func(_ context.Context, _ struct{}) (control.Status, error) { return w.status(), nil }))
-	mux.HandleFunc("POST "+control.PathApply, answer(func(_ context.Context, p control.Policy) (struct{}, error) { return struct{}{}, w.apply(p) }))
+	mux.HandleFunc("POST "+control.PathApply, answer(func(ctx context.Context, p control.Policy) (struct{}, error) { return struct{}{}, w.apply(ctx, p) }))
 	mux.HandleFunc("POST "+control.PathRecord, answer(w.record))
 	mux.HandleFunc("POST "+control.PathCalls, w.calls)
 	w.serveAlerts(mux)
 	w.serveApprovals(mux)
+	w.serveTools(mux)
 	mux.HandleFunc("POST "+control.PathTask, answer(w.beginTask))
 	w.serveAudit(mux)
 	mux.HandleFunc("POST "+control.PathConsistency, answer(w.consistency))

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -31,7 +32,8 @@ func openedDoor(t *testing.T, h http.HandlerFunc, allow string) (w *Worker, url 
 	return openedDoorTo(t, h, "name: bearer\n    as: shop\n    hosts: [example.com]\n    paths: [/v1/**]", allow)
 }
 
-// openedDoorTo is openedDoor with another connector.
+// openedDoorTo is openedDoor with another connector. PORT in allow is that of the
+// handler.
 func openedDoorTo(t testing.TB, h http.HandlerFunc, connection, allow string, files ...connector.Source) (w *Worker, url string) {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
@@ -40,7 +42,7 @@ func openedDoorTo(t testing.TB, h http.HandlerFunc, connection, allow string, fi
 	t.Cleanup(s.Close)
 	port := s.Listener.Addr().(*net.TCPAddr).Port
 	ca := strings.ReplaceAll(strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))), "\n", "\n      ")
-	source := fmt.Sprintf("ambit: v1\nname: support\nconnectors:\n  - %s\n    ports: [%d]\n    private: true\n    resolve: [127.0.0.1]\n    ca: |\n      %s\n%s", connection, port, ca, allow)
+	source := fmt.Sprintf("ambit: v1\nname: support\nconnectors:\n  - %s\n    ports: [%d]\n    private: true\n    resolve: [127.0.0.1]\n    ca: |\n      %s\n%s", connection, port, ca, strings.ReplaceAll(allow, "PORT", strconv.Itoa(port)))
 	w = newWorker(t, source, files...)
 	var err error
 	if w.ca, err = egress.NewCA("support"); err != nil {
@@ -141,7 +143,7 @@ func TestErrand(t *testing.T) {
 	}
 	denied(w.errand(t, url+"/v1/orders/7"), "not-connected")
 	// A manifest without the connection takes it away from the tools, too.
-	if err := w.apply(control.Policy{Source: oneRule}); err != nil {
+	if err := w.apply(t.Context(), control.Policy{Source: oneRule}); err != nil {
 		t.Fatal(err)
 	}
 	denied(w.errand(t, url+"/v1/orders/7"), "other-connection")

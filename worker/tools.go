@@ -26,6 +26,7 @@ import (
 	"ambit/gate/ledger"
 	"ambit/policy/tool"
 	"ambit/tools"
+	"ambit/tools/upstream"
 )
 
 // toolbox is what the agent's tool calls need.
@@ -40,6 +41,8 @@ type toolbox struct {
 
 	work     atomic.Pointer[work]
 	answered atomic.Uint64 // how many answers people have given
+
+	servers servers // that others run
 
 	held    sync.Map // *heldGrant by the event of its call
 	running sync.WaitGroup
@@ -58,6 +61,10 @@ func (w *Worker) openTools(ctx context.Context, c *compiled) (err error) {
 	if w.tools.ledger, err = ledger.Open(ctx, ledger.Config{DB: w.db}); err != nil {
 		return err
 	}
+	w.tools.servers.stale = make(chan struct{}, 1)
+	if w.tools.servers.book, err = upstream.OpenBook(ctx, w.db); err != nil {
+		return err
+	}
 	door := toolDoor{w}
 	w.tools.gateway, err = tools.New(tools.Config{
 		Agent: w.config.Agent, Tools: &w.tools.registry, Checker: door, Questions: door, Planner: door, PlanSchema: flow.PlanSchema(),
@@ -67,29 +74,13 @@ func (w *Worker) openTools(ctx context.Context, c *compiled) (err error) {
 		return err
 	}
 	w.gate.SetTools(gate.Tools{Policy: door, Asker: asker{w}})
-	return w.setTools(c)
+	return w.setTools(ctx, c)
 }
 
-// setTools gives the agent the tools of a manifest. If any cannot be taken nothing
-// changes.
-func (w *Worker) setTools(c *compiled) error {
-	entries := make([]tools.Entry, len(c.tools))
-	given := make(map[string]*ambit.Tool, len(c.tools))
-	for i, t := range c.tools {
-		entries[i] = tools.Entry{Tool: &t.Tool, Runner: runner{w, t}}
-		given[t.Tool.Name] = &t.Tool
-	}
-	if err := w.tools.registry.Set(entries); err != nil {
-		return fmt.Errorf("taking the tools of the manifest: %w", err)
-	}
-	w.tools.given.Store(&given)
-	w.tools.policy.Store(c.toolPolicy)
-	w.tools.intent.Store(c.intent)
-	return nil
-}
-
-// closeTools waits for the calls that run without anybody waiting for them.
+// closeTools ends the asking of servers, and waits for the calls that run without
+// anybody waiting for them.
 func (w *Worker) closeTools() {
+	w.tools.servers.stopServers()
 	w.tools.gateway.Close()
 	w.tools.running.Wait()
 }

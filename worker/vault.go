@@ -103,6 +103,9 @@ func (w *Worker) connect(ctx context.Context, q control.Connect) (vault.Connecti
 		return vault.Connection{}, err
 	}
 	c, err := w.vault.Connect(ctx, request, q.By)
+	if err == nil {
+		w.connected(q.Name)
+	}
 	return c, statusOf(err)
 }
 
@@ -154,6 +157,9 @@ func (w *Worker) finishOAuth(ctx context.Context, q control.FinishOAuth) (vault.
 		return vault.Connection{}, errors.New("what the browser came back with cannot be read") // the error would quote it
 	}
 	c, err := w.vault.FinishOAuth(ctx, q.Name, callback, q.By)
+	if err == nil {
+		w.connected(q.Name)
+	}
 	return c, statusOf(err)
 }
 

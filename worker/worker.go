@@ -205,6 +205,7 @@ func (w *Worker) serve(ctx context.Context, ls listeners) error {
 	wg.Go(func() { w.serveGate(ctx, ls.gate) })
 	wg.Go(func() { w.retain(ctx) })
 	w.life = ctx
+	w.askServers(ctx)
 	w.runAllAgreed(ctx)
 	err := w.serveControl(ctx, ls.control)
 	if ctx.Err() != nil {
@@ -214,6 +215,7 @@ func (w *Worker) serve(ctx context.Context, ls listeners) error {
 }
 
 func (w *Worker) close() error {
+	w.tools.servers.stopServers()
 	err := w.proxy.Close()
 	w.closeTools()
 	err = errors.Join(err, w.approvals.Close(), w.vault.Close())

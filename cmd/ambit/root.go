@@ -160,7 +160,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(a.serveCommands()...)
 	root.AddCommand(a.deployCommand(), a.agentsCommand(), a.statusCommand(), a.versionsCommand(), a.redeployCommand(),
 		a.taskCommand(), a.execCommand(), a.startCommand(), a.stopCommand(), a.wipeCommand(),
-		a.outputCommand(), a.egressCommand(), a.approvalsCommand(), a.alertsCommand(), a.auditCommand(), a.connectCommand(), a.connectionsCommand(), a.revokeCommand(), a.keysCommand(), a.manifestCommand(), a.probeCommand(), a.connectorCommand(), a.policyCommand(), a.versionCommand())
+		a.outputCommand(), a.egressCommand(), a.approvalsCommand(), a.toolsCommand(), a.alertsCommand(), a.auditCommand(), a.connectCommand(), a.connectionsCommand(), a.revokeCommand(), a.keysCommand(), a.manifestCommand(), a.probeCommand(), a.connectorCommand(), a.policyCommand(), a.versionCommand())
 	for _, c := range internalCommands() {
 		c.Hidden = true
 		root.AddCommand(c)

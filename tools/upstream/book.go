@@ -254,9 +254,6 @@ func (b *Book) Accept(ctx context.Context, upstream, tool, hash string, by ambit
 	if by == "" || by == ambit.PrincipalAgent {
 		return errors.New("a person accepts a tool")
 	}
-	if err := facts.check(); err != nil {
-		return fmt.Errorf("accepting the tool %q: %w", inert.Text(tool), err)
-	}
 	text, err := json.Marshal(facts)
 	if err != nil {
 		return err
@@ -271,6 +268,9 @@ func (b *Book) Accept(ctx context.Context, upstream, tool, hash string, by ambit
 	}
 	if p := list[n].Problem; p != "" {
 		return fmt.Errorf("the tool %q cannot be accepted: %s", inert.Text(tool), p)
+	}
+	if err := facts.Check(list[n].Input); err != nil {
+		return fmt.Errorf("accepting the tool %q: %w", inert.Text(tool), err)
 	}
 	return b.judge(ctx, `UPDATE upstream_tool SET pinned = hash, accepted = definition, rejected = NULL, facts = ?, judged_by = ?, judged_at = ?
 		WHERE upstream = ? AND tool = ? AND hash = ? AND present = 1`, hash, string(text), string(by), time.Now().UnixMicro(), upstream, tool)

@@ -168,7 +168,16 @@ func (f *Facts) apply(t *ambit.Tool) {
 	t.Effects, t.Leaves, t.Targets, t.Amount, t.Currency, t.Limits, t.Records = f.Effects, f.Leaves, f.Targets, f.Amount, f.Currency, f.Limits, f.Records
 }
 
-func (f *Facts) check() error {
+// Check says what is wrong with them, for a tool with this schema of its arguments
+// ([Item.Input]).
+func (f *Facts) Check(input json.RawMessage) error {
+	if err := f.sound(); err != nil {
+		return err
+	}
+	return f.fit(input)
+}
+
+func (f *Facts) sound() error {
 	if len(f.Effects) == 0 {
 		return errors.New("say what effects the tool has; one that only reads has read")
 	}
@@ -212,4 +221,51 @@ func pointer(p string) error {
 		return fmt.Errorf("%q is no JSON pointer: it is empty or begins with /", inert.Text(p))
 	}
 	return nil
+}
+
+// fit says which of the arguments that are pointed to the tool cannot have: a
+// mistake there would mean that nobody gets anything. Where schemas are put
+// together it is not known, and passes.
+func (f *Facts) fit(input json.RawMessage) error {
+	v, err := jcs.Parse(input, jcs.MaxDepth)
+	if err != nil {
+		return fmt.Errorf("reading the schema of its arguments: %w", err)
+	}
+	all := slices.Concat(f.Targets, f.Limits)
+	if f.Amount != "" {
+		all = append(all, f.Amount)
+	}
+	if strings.HasPrefix(f.Currency, "/") {
+		all = append(all, f.Currency)
+	}
+	for _, p := range all {
+		if !leads(v, strings.Split(p, "/")[1:]) {
+			return fmt.Errorf("%q points to no argument of the tool", p)
+		}
+	}
+	return nil
+}
+
+// leads reports whether a value that fits the schema could have something there.
+func leads(schema any, parts []string) bool {
+	m, ok := schema.(map[string]any)
+	if !ok || len(parts) == 0 {
+		return true
+	}
+	for _, key := range []string{"$ref", "allOf", "anyOf", "oneOf", "if", "not", "patternProperties", "prefixItems", "dependentSchemas"} {
+		if _, there := m[key]; there {
+			return true
+		}
+	}
+	name := strings.NewReplacer("~1", "/", "~0", "~").Replace(parts[0])
+	properties, _ := m["properties"].(map[string]any)
+	if p, there := properties[name]; there {
+		return leads(p, parts[1:])
+	}
+	if items, there := m["items"]; there && name == "*" {
+		return leads(items, parts[1:])
+	}
+	closed := m["additionalProperties"] == false || m["unevaluatedProperties"] == false
+	kind, typed := m["type"].(string)
+	return !closed && (!typed || kind == "object" || kind == "array" && name == "*")
 }

@@ -254,7 +254,9 @@ func TestJudging(t *testing.T) {
 			t.Errorf("%s: %v", tool, err)
 		}
 	}
-	_, url = server(t, true, define("pay", "x"))
+	_, url = server(t, true, &mcp.Tool{Name: "pay", InputSchema: json.RawMessage(`{"type":"object","properties":{
+		"to":{"type":"array","items":{"$ref":"#/$defs/who"}},"amount":{"type":"number"},"currency":{"type":"string"},"n":{"type":"integer"},
+		"extra":{"type":"object","additionalProperties":true}},"$defs":{"who":{"type":"object","properties":{"iban":{"type":"string"}}}}}`)})
 	b = book(t)
 	u := newUpstream(t, b, url, nil)
 	if err := u.Refresh(t.Context()); err != nil {
@@ -271,12 +273,15 @@ func TestJudging(t *testing.T) {
 		"no pointer":       {Effects: spend, Targets: []string{"to"}},
 		"a broken pointer": {Effects: spend, Records: []string{"/a~2"}},
 		"everything":       {Effects: spend, Targets: []string{""}},
+		"no argument":      {Effects: spend, Targets: []string{"/too"}},
+		"no such part":     {Effects: spend, Targets: []string{"/to/iban"}},
+		"below a text":     {Effects: spend, Amount: "/currency/x", Currency: "EUR"},
 	} {
 		if err := b.Accept(t.Context(), "shop", "pay", hash, "uid:1000", f); err == nil {
 			t.Errorf("%s was accepted", what)
 		}
 	}
-	good := upstream.Facts{Effects: spend, Leaves: true, Targets: []string{"/to/*/iban"}, Amount: "/amount", Currency: "/currency", Limits: []string{"/n"}, Records: []string{""}}
+	good := upstream.Facts{Effects: spend, Leaves: true, Targets: []string{"/to/*/iban"}, Amount: "/amount", Currency: "/currency", Limits: []string{"/n", "/extra/size"}, Records: []string{""}}
 	if err := b.Accept(t.Context(), "shop", "pay", hash, "agent", good); err == nil {
 		t.Error("the agent accepted a tool")
 	}
