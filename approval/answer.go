@@ -125,9 +125,9 @@ func (s *Store) check(q *Question, digest string, a Answer) (Answer, error) {
 	switch a.Cover {
 	case "":
 		a.Cover = Once
-	case Once, Value, Source:
+	case Once, Value, Source, Plan:
 	default:
-		return a, fmt.Errorf("%w: it covers once, value or source, not %q", ErrAnswer, a.Cover)
+		return a, fmt.Errorf("%w: it covers once, value, source or plan, not %q", ErrAnswer, a.Cover)
 	}
 	if a.Cover != Once && q.Task == "" {
 		return a, fmt.Errorf("%w: which task this call belongs to is not known, so a yes is for this call only", ErrAnswer)
@@ -164,7 +164,7 @@ func (s *Store) answered(q *Question, a Answer) ambit.Event {
 	}
 	detail += " digest " + q.Digest
 	if a.Yes {
-		detail += ", for " + map[Cover]string{Once: "this call", Value: "these values in the task", Source: "these sources in the task"}[a.Cover]
+		detail += ", for " + map[Cover]string{Once: "this call", Value: "these values in the task", Source: "these sources in the task", Plan: "what the plan of the task says"}[a.Cover]
 	}
 	if missing := q.People(); missing > 0 {
 		detail += fmt.Sprintf(", %d more must agree", missing)

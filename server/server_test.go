@@ -32,7 +32,7 @@ type fleet struct {
 	did      []string
 	events   []ambit.Event
 	past     []audit.Touch // what a search of the log finds
-	broken   bool // the log cannot be written
+	broken   bool          // the log cannot be written
 	given    []control.VaultKey
 	asked    *approval.Store // questions of the agent support
 	sealless bool            // the worker cannot seal

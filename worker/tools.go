@@ -203,7 +203,7 @@ func (w *Worker) heldCall(ctx context.Context, q *approval.Question) (tools.Gran
 	if t == nil {
 		return nil, nil, refuse("tool-changed", "the tool was taken away since a person was asked")
 	}
-	call := &ambit.ToolCall{Agent: w.config.Agent, Tool: t, Args: []byte(q.Args), Task: q.Task, Intent: w.statedFor(ctx, q), Touched: w.touched(&ambit.Event{Detail: q.Args})}
+	call := &ambit.ToolCall{Agent: w.config.Agent, Tool: t, Args: []byte(q.Args), Task: q.Task, Intent: q.Intent, Touched: w.touched(&ambit.Event{Detail: q.Args})}
 	g, err := w.grantHeld(ctx, q.ID, call)
 	switch {
 	case errors.Is(err, approval.ErrTaken):
@@ -214,19 +214,6 @@ func (w *Worker) heldCall(ctx context.Context, q *approval.Question) (tools.Gran
 		return nil, nil, err
 	}
 	return g, call, nil
-}
-
-// statedFor is the intent that the call of a question stated, as the log has it; ""
-// if that was erased.
-func (w *Worker) statedFor(ctx context.Context, q *approval.Question) string {
-	if q.Of == nil {
-		return ""
-	}
-	events, _, err := w.audit.Events(ctx, *q.Of, 1)
-	if err != nil || len(events) != 1 || events[0].Seq != *q.Of {
-		return ""
-	}
-	return events[0].Intent
 }
 
 // grantHeld spends an approval.

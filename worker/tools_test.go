@@ -333,35 +333,6 @@ func TestPlanThroughTheDoor(t *testing.T) {
 	}
 }
 
-// TestHeldCallKeepsItsIntent: where the manifest wants an intent, a call that people
-// agreed to runs with the one that was stated when it was made.
-func TestHeldCallKeepsItsIntent(t *testing.T) {
-	w, s, call := shopAgent(t)
-	w.tools.intent.Store(true)
-	w.say(t, "Please refund order 1001 to GB29NWBK60161331926819: 80 EUR.")
-	_, f := call("shop.refunds.create", map[string]any{"order": 1001, "account": "GB29NWBK60161331926819", "amount": 80, "currency": "EUR", "intent": "a broken cup"})
-	question, _ := f["question"].(string)
-	w.decide(t, question, true, approval.Once)
-	w.tools.running.Wait()
-	q, err := w.approvals.Get(t.Context(), question)
-	if err != nil || q.State != approval.Done || q.Intent != "a broken cup" || len(s.paid()) != 1 {
-		t.Errorf("%+v, %v, paid %v", q, err, s.paid())
-	}
-	events, _, err := w.audit.Events(t.Context(), 0, 1000)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for _, e := range events {
-		if e.Intent == "a broken cup" {
-			n++
-		}
-	}
-	if n < 3 { // the call, the call that was let through, and its request
-		t.Errorf("%d events have the intent", n)
-	}
-}
-
 // TestM3LateResult: what a call of an earlier task came to is text that the task
 // which fetches it has read.
 func TestM3LateResult(t *testing.T) {
