@@ -187,17 +187,21 @@ func (w *Worker) apply(ctx context.Context, p control.Policy) error {
 	if err := w.rules.Set(c.rules, c.tunings); err != nil {
 		return err
 	}
-	// First what keeps a credential to its hosts, then what opens them.
-	if err := w.vault.Bind(c.bindings); err != nil {
-		return err
+	// The version comes first: what people agreed to under the one before does not
+	// run with a part of this one. Then what keeps a credential to its hosts, then
+	// what opens them.
+	before := w.version.Swap(int64(p.Version))
+	err = w.vault.Bind(c.bindings)
+	if err == nil {
+		err = w.setTools(ctx, c)
 	}
-	if err := w.setTools(ctx, c); err != nil {
+	if err != nil {
+		w.version.Store(before)
 		return err
 	}
 	w.adopt(c)
 	w.gate.SetPolicy(c.policy)
 	w.errands.SetPolicy(c.reach)
-	w.version.Store(int64(p.Version))
 	w.proxy.Refresh()
 	w.askServers(w.life)
 	return nil
