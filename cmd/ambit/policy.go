@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +18,7 @@ import (
 
 	"ambit"
 	"ambit/client"
+	"ambit/connector"
 	"ambit/gate/toolset"
 	"ambit/internal/money"
 	"ambit/manifest"
@@ -52,14 +56,15 @@ type toolPolicy struct {
 	manifest *manifest.Manifest
 	set      *tool.Set
 	tools    map[string]*ambit.Tool
-	declared bool // a file of tools was read
+	declared bool // it is known what tools do
 }
 
 // toolPolicy reads a manifest, from a file if there is one and else the one of
-// an agent that is in force, and the tools: of toolsFile, or of NAME.tools.json
-// beside the file NAME.yaml.
+// an agent that is in force, and its tools: those of its connections, of an agent
+// those of servers too, and those of toolsFile, or of NAME.tools.json beside the
+// file NAME.yaml.
 func (a *app) toolPolicy(cmd *cobra.Command, name, toolsFile string) (*toolPolicy, error) {
-	file, source, err := a.manifestOf(cmd, name)
+	file, source, id, err := a.manifestOf(cmd, name)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +80,13 @@ func (a *app) toolPolicy(cmd *cobra.Command, name, toolsFile string) (*toolPolic
 	if p.set, err = toolset.Compile(m); err != nil {
 		return nil, err
 	}
+	if err := a.ownTools(cmd, p, id); err != nil {
+		return nil, err
+	}
 	beside := toolsFile == ""
+	if beside && id != "" {
+		return p, nil
+	}
 	if beside {
 		toolsFile = besides(file, ".tools.json")
 	}
@@ -87,10 +98,59 @@ func (a *app) toolPolicy(cmd *cobra.Command, name, toolsFile string) (*toolPolic
 		return nil, fmt.Errorf("reading the tools: %w", err)
 	}
 	p.declared = true
-	if p.tools, err = toolset.ParseTools(b); err != nil {
+	more, err := toolset.ParseTools(b)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", toolsFile, err)
 	}
+	maps.Copy(p.tools, more)
 	return p, nil
+}
+
+// ownTools adds the tools of an agent, or of the connections that a manifest names:
+// of connectors that are shipped, and of those in the home.
+func (a *app) ownTools(cmd *cobra.Command, p *toolPolicy, id ambit.AgentID) error {
+	if id != "" {
+		p.declared = true
+		return a.withClient(func(c *client.Client) error {
+			all, err := c.Tools(cmd.Context(), id)
+			for _, t := range all.Tools {
+				if t.Name != "" {
+					p.tools[t.Name] = &ambit.Tool{
+						Name: t.Name, Connection: t.Connection, Effects: t.Effects, Leaves: t.Leaves, Targets: t.Targets, Amount: t.Amount,
+						Currency: t.Currency, Limits: t.Limits, Records: t.Records, Input: t.Input, Output: t.Output,
+					}
+				}
+			}
+			return err
+		})
+	}
+	if !slices.ContainsFunc(p.manifest.Connectors, func(c manifest.Connection) bool { return len(c.Tools) > 0 }) {
+		return nil
+	}
+	known, err := connector.Builtin()
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(a.home, "connectors")
+	if _, err := os.Stat(dir); err == nil {
+		if known, err = known.With(os.DirFS(dir)); err != nil {
+			return fmt.Errorf("reading the connectors in %s: %w", dir, err)
+		}
+	}
+	bindings, err := known.Bind(p.manifest)
+	var found manifest.Errors
+	if errors.As(err, &found) {
+		return a.printProblems(p.file, found)
+	}
+	if err != nil {
+		return err
+	}
+	for _, b := range bindings {
+		for _, t := range b.Tools() {
+			p.declared, p.tools[t.Tool.Name] = true, &t.Tool
+		}
+	}
+	return nil
 }
 
 // besides is the file beside a manifest: support.policy-test.yaml beside
@@ -115,13 +175,15 @@ func readSmall(name string) ([]byte, error) {
 	return b, err
 }
 
-func (a *app) manifestOf(cmd *cobra.Command, name string) (file string, source []byte, err error) {
+// manifestOf is a manifest, and the agent that it is in force of; "" if it is a
+// file.
+func (a *app) manifestOf(cmd *cobra.Command, name string) (file string, source []byte, id ambit.AgentID, err error) {
 	if _, err := os.Stat(name); err == nil || name == "-" || strings.ContainsAny(name, "./") {
-		return a.readManifest(name)
+		file, source, err = a.readManifest(name)
+		return file, source, "", err
 	}
-	id, err := agentName(name)
-	if err != nil {
-		return "", nil, err
+	if id, err = agentName(name); err != nil {
+		return "", nil, "", err
 	}
 	err = a.withClient(func(c *client.Client) error {
 		versions, err := c.Versions(cmd.Context(), id)
@@ -137,7 +199,7 @@ func (a *app) manifestOf(cmd *cobra.Command, name string) (file string, source [
 		}
 		return fmt.Errorf("no version of the manifest of %s is in force", id)
 	})
-	return name, source, err
+	return name, source, id, err
 }
 
 func (a *app) explainCommand() *cobra.Command {
@@ -146,7 +208,7 @@ func (a *app) explainCommand() *cobra.Command {
 		Use:   "explain {MANIFEST | AGENT} TOOL",
 		Short: "Say what would happen to a tool call, and why",
 		Long: "Say what would happen to a tool call, and why. Nothing is called, and nothing is logged. The manifest is a file, or the one of an agent that is in force.\n\n" +
-			"What tools do is read from --tools, a JSON list of tools, or from NAME.tools.json beside NAME.yaml. Exit codes: 0 it would be allowed, 3 denied, 4 a person would be asked.",
+			"What tools do is known of an agent, and of the connectors that are shipped or in the home. Of others it is read from --tools, a JSON list of tools, or from NAME.tools.json beside NAME.yaml. Exit codes: 0 it would be allowed, 3 denied, 4 a person would be asked.",
 		Example: "ambit policy explain support.yaml shop.refunds.create --args '{\"amount\":75,\"currency\":\"EUR\"}'\nambit policy explain support.yaml shop.refunds.create --args '{\"amount\":5,\"currency\":\"EUR\"}' --spent-day '498 EUR'",
 		Args:    args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
