@@ -18,7 +18,11 @@ func TestAmbitInternal(t *testing.T) {
 		if r := h.sh("support", way+"http://ambit.internal/"); r.code != 0 || !strings.Contains(r.stdout, "the agent support.") {
 			t.Errorf("%s: %+v", way, r)
 		}
-		if r := h.sh("support", way+"-w '%{http_code}' http://AMBIT.internal/mcp"); !strings.Contains(r.stdout, `"urn:ambit:problem:no-such-page"`) || !strings.HasSuffix(r.stdout, "404") {
+		if r := h.sh("support", way+"-w '%{http_code}' http://AMBIT.internal/admin"); !strings.Contains(r.stdout, `"urn:ambit:problem:no-such-page"`) || !strings.HasSuffix(r.stdout, "404") {
+			t.Errorf("%s, /admin: %+v", way, r)
+		}
+		const ping = `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`
+		if r := h.sh("support", way+"-H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' -H 'Mcp-Protocol-Version: 2026-07-28' -H 'Mcp-Method: tools/list' -d '"+ping+"' http://ambit.internal/mcp"); !strings.Contains(r.stdout, `"ambit.plan"`) {
 			t.Errorf("%s, /mcp: %+v", way, r)
 		}
 	}
