@@ -19,15 +19,14 @@ type Label string
 
 // The labels, from the most trusted to the least.
 const (
-	Operator  Label = "operator" // the operator's own configuration
-	Person    Label = "person"   // the words of whom the agent works for
-	Record    Label = "record"   // a field that a declared system of record fills in
-	Untrusted Label = ""         // everything else: free text, what cannot be traced
+	Person    Label = "person" // the words of whom the agent works for
+	Record    Label = "record" // a field that a declared system of record fills in
+	Untrusted Label = ""       // everything else: free text, what cannot be traced
 )
 
 // Trusted reports whether an argument that decides who gets something may come
 // from there without a person being asked.
-func (l Label) Trusted() bool { return l == Operator || l == Person || l == Record }
+func (l Label) Trusted() bool { return l == Person || l == Record }
 
 // Tool is what an operator has declared or accepted of one tool. What a model
 // or an upstream server says of it decides nothing.

@@ -152,8 +152,6 @@ func (s *Store) asked(q *Question) ambit.Event {
 // source is where a value came from in the words of the log: see flow.
 func source(o *Origin) string {
 	switch {
-	case o.Label == ambit.Operator:
-		return string(ambit.Person)
 	case o.Label != ambit.Untrusted:
 		return string(o.Label)
 	case o.Event == nil:

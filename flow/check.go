@@ -18,8 +18,6 @@ type Finding struct {
 	// in Doubts, in words of ours.
 	Ask    *ambit.Ask
 	Doubts []Doubt
-	// Spread is whether untrusted text had been read in the task.
-	Spread bool
 }
 
 // Doubt is one value that a person has to look at, or a call outside the plan.
@@ -77,13 +75,13 @@ func (t *Task) Check(call *ambit.ToolCall) Finding {
 	defer t.mu.Unlock()
 	values, err := argumentsOf(call.Args, call.Tool.Targets)
 	if err != nil {
-		return deny(Doubt{Code: "target", Text: "its arguments cannot be read: " + err.Error()}, t.tainted)
+		return deny(Doubt{Code: "target", Text: "its arguments cannot be read: " + err.Error()})
 	}
-	f := Finding{Spread: t.tainted}
+	f := Finding{}
 	tool := call.Tool
 	acts := tool.Changes() || tool.Leaves
 	if acts && len(values) > maxTraced {
-		return deny(Doubt{Code: "target", Text: fmt.Sprintf("it has %d values, of which no more than %d are traced", len(values), maxTraced)}, t.tainted)
+		return deny(Doubt{Code: "target", Text: fmt.Sprintf("it has %d values, of which no more than %d are traced", len(values), maxTraced)})
 	}
 	doubt := func(d Doubt) bool {
 		if len(f.Doubts) < maxDoubts && !t.covered(call, d) {
@@ -132,8 +130,8 @@ const (
 	maxAsked  = 16   // that a question spells out
 )
 
-func deny(d Doubt, spread bool) Finding {
-	return Finding{Ask: ask([]Doubt{d}), Doubts: []Doubt{d}, Spread: spread}
+func deny(d Doubt) Finding {
+	return Finding{Ask: ask([]Doubt{d}), Doubts: []Doubt{d}}
 }
 
 func ask(doubts []Doubt) *ambit.Ask {
@@ -269,7 +267,7 @@ func (t *Task) quantity(v value, o Origin) (Doubt, bool) {
 		if f := s.most[key]; f != "" && less(most, f) {
 			most = f
 		}
-		if f := s.largest; f != "" && (s.label == ambit.Person || s.label == ambit.Operator) && less(most, f) {
+		if f := s.largest; f != "" && s.label == ambit.Person && less(most, f) {
 			most = f
 		}
 		if !s.label.Trusted() && prose == nil && s.numbers[n] {

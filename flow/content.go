@@ -15,7 +15,7 @@ import (
 func (t *Task) personsWords(text string) bool {
 	known := map[string]bool{}
 	for _, s := range t.sources {
-		if s.label == ambit.Person || s.label == ambit.Operator {
+		if s.label == ambit.Person {
 			eachFolded(s.text, func(w string) { known[w] = true })
 		}
 	}

@@ -74,11 +74,6 @@ func (t *Task) Person(text string, event uint64) {
 	t.add(newSource(t.seed, ambit.Person, "what you wrote", "", event, []leaf{{text: text, sentences: true}}))
 }
 
-// Operator notes a text of the operator's: what stands in the manifest.
-func (t *Task) Operator(text string) {
-	t.add(newSource(t.seed, ambit.Operator, "the configuration", "", 0, []leaf{{text: text, sentences: true}}))
-}
-
 // Text notes an untrusted text, and how it came: "the file notes.txt", "the web
 // page …".
 func (t *Task) Text(text, from string, event uint64) {
@@ -236,7 +231,7 @@ func (o Origin) Provenance() ambit.Provenance {
 	switch {
 	case o.How == Nowhere:
 		p.Source = "unknown"
-	case o.Label == ambit.Person || o.Label == ambit.Operator:
+	case o.Label == ambit.Person:
 		p.Source = "person"
 	case o.Label == ambit.Record:
 		p.Source = "record"
@@ -251,12 +246,10 @@ func rank(l ambit.Label) int {
 	switch l {
 	case ambit.Person:
 		return 0
-	case ambit.Operator:
-		return 1
 	case ambit.Record:
-		return 2
+		return 1
 	}
-	return 3
+	return 2
 }
 
 // Trace finds the best origin of one value.

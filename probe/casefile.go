@@ -36,12 +36,11 @@ type CaseFile struct {
 
 // Suite is one set of tools with the tasks that use them.
 type Suite struct {
-	Tools     []CaseTool                 `json:"tools"`
-	Vectors   map[string]Vector          `json:"injection_vectors"`
-	Tasks     []CaseTask                 `json:"user_tasks"`
-	Attacks   []CaseTask                 `json:"injection_tasks"`
-	Cases     []Case                     `json:"cases"`
-	Principal map[string]json.RawMessage `json:"principal"`
+	Tools   []CaseTool        `json:"tools"`
+	Vectors map[string]Vector `json:"injection_vectors"`
+	Tasks   []CaseTask        `json:"user_tasks"`
+	Attacks []CaseTask        `json:"injection_tasks"`
+	Cases   []Case            `json:"cases"`
 }
 
 // CaseTool is a tool with the labels that an operator declares.

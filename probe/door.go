@@ -38,7 +38,7 @@ func newDoor(all []*ambit.Tool, g *gate.Gate, task *flow.Task) (*door, error) {
 		return nil, err
 	}
 	var err error
-	d.gateway, err = tools.New(tools.Config{Agent: "replay", Tools: &registry, Checker: d, Planner: d, PlanSchema: flow.PlanSchema(), Labeller: d})
+	d.gateway, err = tools.New(tools.Config{Agent: "replay", Tools: &registry, Checker: d, Planner: d, Labeller: d})
 	return d, err
 }
 

@@ -8,27 +8,13 @@ import (
 	"time"
 
 	"ambit"
+	"ambit/flow"
 	"ambit/internal/inert"
 )
 
 // builtin answers a call of a tool that is built in. args fit its schema, and
 // canonical is what they are.
 type builtin func(ctx context.Context, c *caller, args map[string]any, canonical []byte) answer
-
-// DefaultPlanSchema is the schema of a plan if nothing else is configured: the steps
-// of a task, each with the tool and the arguments that are known already.
-func DefaultPlanSchema() json.RawMessage {
-	return json.RawMessage(`{
-  "type": "object", "required": ["steps"],
-  "properties": {"steps": {"type": "array", "minItems": 1, "maxItems": 64, "description": "the calls that you will make", "items": {
-    "type": "object", "required": ["tool"],
-    "properties": {
-      "tool": {"type": "string", "maxLength": 128},
-      "arguments": {"type": "object", "additionalProperties": true, "description": "those that you know already"},
-      "times": {"type": "integer", "minimum": 1, "maximum": 1000, "description": "how often at most; 1 if you leave it out"}
-    }}}}
-}`)
-}
 
 const resultSchema = `{
   "type": "object", "required": ["question"],
@@ -51,7 +37,7 @@ func (g *Gateway) builtins() (list []*tool, err error) {
 		list = append(list, t)
 	}
 	if g.cfg.Planner != nil {
-		add("plan", "Declare which tools this task will use, before you read anything from outside. Later, calls of the plan need no person where others would.", g.cfg.PlanSchema, g.plan)
+		add("plan", "Declare which tools this task will use, before you read anything from outside. Afterwards a call that changes something and is not in the plan waits for a person.", flow.PlanSchema(), g.plan)
 	}
 	if g.cfg.Questions != nil {
 		add("result", "Fetch the result of a call that waited for a person.", json.RawMessage(resultSchema), g.result)

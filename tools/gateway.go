@@ -49,9 +49,6 @@ func New(c Config) (*Gateway, error) {
 	if c.Version == "" {
 		c.Version = "0"
 	}
-	if c.PlanSchema == nil {
-		c.PlanSchema = DefaultPlanSchema()
-	}
 	g := &Gateway{cfg: c, running: make(chan struct{}, maxCalls), waiting: make(chan struct{}, maxCalls)}
 	g.later, g.cancel = context.WithCancel(context.Background())
 	var err error

@@ -427,8 +427,8 @@ func TestPlan(t *testing.T) {
 	p := &planner{}
 	s := serve(t, tools.Config{Planner: p})
 	r, err := s.connect("").CallTool(t.Context(), &mcp.CallToolParams{Name: "ambit.plan", Meta: mcp.Meta{"ambit/task": "x"},
-		Arguments: map[string]any{"steps": []any{map[string]any{"tool": "shop.refunds.create", "arguments": map[string]any{"order": "1"}}}}})
-	if err != nil || r.IsError || p.task != "named:x" || p.plan != `{"steps":[{"arguments":{"order":"1"},"tool":"shop.refunds.create"}]}` {
+		Arguments: map[string]any{"steps": []any{map[string]any{"tool": "shop.refunds.create", "arguments": map[string]any{"/order": []any{"shop.orders.get"}}}}}})
+	if err != nil || r.IsError || p.task != "named:x" || p.plan != `{"steps":[{"arguments":{"/order":["shop.orders.get"]},"tool":"shop.refunds.create"}]}` {
 		t.Errorf("%v %v %+v", r, err, p)
 	}
 }

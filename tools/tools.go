@@ -16,7 +16,6 @@ package tools
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -69,7 +68,7 @@ type Labeller interface {
 }
 
 // Planner keeps the plan that an agent declares for a task, as canonical JSON that
-// fits Config.PlanSchema. The agent reads its error.
+// fits flow.PlanSchema. The agent reads its error.
 type Planner interface {
 	Plan(ctx context.Context, task string, plan []byte) error
 }
@@ -128,8 +127,6 @@ type Config struct {
 	Questions Questions
 	// Planner takes what ambit.plan is given; without it that tool is not there.
 	Planner Planner
-	// PlanSchema is the JSON Schema of a plan; nil is [DefaultPlanSchema].
-	PlanSchema json.RawMessage
 	// Labeller may be nil.
 	Labeller Labeller
 	// Visible says which tools this agent may see. One that it may not see is one

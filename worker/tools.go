@@ -67,7 +67,7 @@ func (w *Worker) openTools(ctx context.Context, c *compiled) (err error) {
 	}
 	door := toolDoor{w}
 	w.tools.gateway, err = tools.New(tools.Config{
-		Agent: w.config.Agent, Tools: &w.tools.registry, Checker: door, Questions: door, Planner: door, PlanSchema: flow.PlanSchema(),
+		Agent: w.config.Agent, Tools: &w.tools.registry, Checker: door, Questions: door, Planner: door,
 		Labeller: door, Refused: door.refused, Fetched: door.fetched, Version: w.config.Version,
 	})
 	if err != nil {

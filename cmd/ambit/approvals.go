@@ -375,12 +375,17 @@ func (a *app) confirmCall(ctx context.Context, q *approval.Question) error {
 	if err := writeQuestion(a.stderr, q, a.colorErr()); err != nil {
 		return err
 	}
-	line, err := a.askLine(ctx, "\nLet this call run? [y/N] ")
+	return a.agree(ctx, "\nLet this call run?", "nothing was answered: it goes on waiting")
+}
+
+// agree asks on the terminal, and fails with otherwise unless the answer is yes.
+func (a *app) agree(ctx context.Context, question, otherwise string) error {
+	line, err := a.askLine(ctx, question+" [y/N] ")
 	if err != nil {
 		return err
 	}
 	if line = strings.ToLower(line); line != "y" && line != "yes" {
-		return errors.New("nothing was answered: it goes on waiting")
+		return errors.New(otherwise)
 	}
 	return nil
 }

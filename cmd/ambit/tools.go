@@ -305,14 +305,7 @@ func (a *app) confirmTool(ctx context.Context, t *control.Tool, facts control.To
 	if err := writeTool(a.stderr, &shown, a.colorErr()); err != nil {
 		return err
 	}
-	line, err := a.askLine(ctx, "\nLet the agent have this tool? [y/N] ")
-	if err != nil {
-		return err
-	}
-	if line = strings.ToLower(line); line != "y" && line != "yes" {
-		return errors.New("nothing was accepted")
-	}
-	return nil
+	return a.agree(ctx, "\nLet the agent have this tool?", "nothing was accepted")
 }
 
 func (a *app) rejectToolCommand() *cobra.Command {
